@@ -14,7 +14,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up scale restart down ps logs check fast test lint static docs bench simulate-placement simulate faults
+.PHONY: up scale restart down ps logs check fast test lint static docs bench bench-guard simulate-placement simulate faults
 
 # The processes of each service of objects, as in `make up REPLICAS=2`.
 REPLICAS ?=
@@ -61,6 +61,10 @@ docs: $(READY)
 
 bench: $(READY)
 	@$(VENV)/bin/python -m tests.bench
+
+# The instructions that hot paths take, beside the recorded ones. RENEW=1 records those of this code.
+bench-guard: $(READY)
+	@$(VENV)/bin/python -m tests.bench.guard $(if $(RENEW),--renew)
 
 # The placement of 4,096 partitions on 1,000 hosts that come and go; OPTIONS as in "--hosts 100 --hours 24".
 simulate-placement: $(READY)

@@ -173,7 +173,9 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
             await self.call(HOLDER_TYPE, owner, "reserve", id=self.id)
         if self.state.incarnation:
             self._erase_items()
-        self.state = CollectionState(owner=owner, incarnation=new_id(), created_at=self.now, updated_at=self.now)
+        self.state = CollectionState(
+            owner=owner, incarnation=new_id(), expiring=False, created_at=self.now, updated_at=self.now
+        )
 
     def _end(self) -> None:
         """Remove the items, and count the collection no longer among its owner's."""
@@ -220,6 +222,7 @@ class DataStorageDO(BaseDurableObject[CollectionState], type=COLLECTION_TYPE, ma
         self.state.schema = encode_schema(config)
         self.state.config = msgspec.structs.replace(config, schema=None)
         self.state.indexes = slots
+        self.state.expiring = self.state.expiring or config.expires_after is not None
         grants = {*list_grants(config.rules, "read"), *list_grants(config.rules, "create")}
         self.state.grants = sorted(grants) if config.project is None else []
 

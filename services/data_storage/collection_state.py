@@ -28,7 +28,8 @@ class CollectionState(msgspec.Struct):
 
     The schema is kept as JSON text and not in `config`, because the store doesn't accept all of its names
     and their order matters. `grants` are the grants by which callers may know of a collection without a
-    project. An `incarnation` is never reused. A collection that is `ending` counts as deleted.
+    project. An `incarnation` is never reused. `expiring` is False if no configuration has let items expire; an
+    earlier version of this service didn't note that. A collection that is `ending` counts as deleted.
     """
 
     owner: str = ""
@@ -38,6 +39,7 @@ class CollectionState(msgspec.Struct):
     indexes: dict[str, Index] = {}
     grants: list[str] = []
     proposal: Proposal | None = None
+    expiring: bool = True
     ending: bool = False
     created_at: float = 0.0
     updated_at: float = 0.0
@@ -71,5 +73,6 @@ def derive_terms(name: str, state: CollectionState, now: float) -> Terms | None:
         indexes=state.indexes,
         history=config.history,
         expires_after=config.expires_after,
+        expiring=state.expiring,
         require_if_match=config.require_if_match,
     )

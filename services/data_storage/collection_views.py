@@ -92,7 +92,7 @@ async def _load_entry(
         terms = terms and await resolve_terms(reader.caller, terms, memberships, reader)
         if terms is None or not access.may_know(terms.rules, reader.caller, terms.owner, collection=document.id):
             return None
-        where = readable_items(terms.rules, document.id, state.incarnation, reader.caller, reader.now)
+        where = readable_items(terms, reader.caller, reader.now)
         return _render(document, state, await reader.count(ITEM_TYPE, where))
 
 

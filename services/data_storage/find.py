@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from aidevos.contracts.data import ITEM_TYPE, FindItems, Item
+from aidevos.contracts.data import ITEM_TYPE, FindItems
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
 from aidevos.projects.memberships import Memberships
@@ -21,8 +21,8 @@ from aidevos.queries import And, Compare, Condition, Document, Find, Path, Reade
 from . import access, values
 from .collection_views import TermsArgs, answer_terms
 from .cursors import Cursors, Position
-from .filters import parse_fields, parse_filter, parse_sort, project, to_state_condition
-from .item_state import ItemState, show
+from .filters import parse_fields, parse_filter, parse_sort, to_state_condition
+from .item_state import ItemState, project_shown, show
 from .keys import encode_key
 from .membership import resolve_terms
 from .paths import Field
@@ -37,7 +37,9 @@ FOUND_SIZE = 4 * 1024 * 1024
 ANSWER_SIZE = 3 * 1024 * 1024
 BY_ID: Path = ("item",)
 DATA = "data"
-SHOWN: tuple[Path, ...] = (BY_ID, (DATA,), ("collection",), ("owner",), ("created_at",), ("updated_at",))
+SHOWN = "shown"
+# What an item is rendered from if it was written by an earlier version of this service.
+RENDERED: tuple[Path, ...] = (BY_ID, (DATA,), ("collection",), ("owner",), ("created_at",), ("updated_at",))
 
 
 class Query(NamedTuple):
@@ -82,7 +84,7 @@ class Finder:
             page = await _sort_page(reader, query, after, args.limit)
         else:
             page = await _find_page(reader, query, after, args.limit)
-        items = [msgspec.json.encode(_render(document, fields)) for document in page.documents]
+        items = [_show(document, fields) for document in page.documents]
         fitting = _count_fitting(items)
         shown = FoundItems(items=[msgspec.Raw(item) for item in items[:fitting]])
         if page.more or fitting < len(items):
@@ -125,7 +127,8 @@ def _plan_query(reader: Reader, terms: Terms, args: FindItems, begin: Position |
     wanted = parse_filter(args.filter, "args.filter")
     sort = parse_sort(args.sort, "args.sort") if args.sort else []
     chosen = plan(wanted, sort, terms.indexes if begin is None else _same_index(terms, begin))
-    readable = readable_items(terms.rules, terms.name, terms.incarnation, reader.caller, reader.now)
+    indexed = chosen is not None and chosen.slot is not None
+    readable = readable_items(terms, reader.caller, reader.now, indexed=indexed)
     if chosen is None or chosen.slot is None:
         return Query(And((readable, to_state_condition(wanted, DATA))), sort, chosen, [])
     keys = ("keys", chosen.slot)
@@ -164,11 +167,12 @@ async def _find_page(reader: Reader, query: Query, after: str | None, limit: int
     descending = chosen is not None and chosen.descending
     # No two items have the same key, so the ID that follows the key doesn't matter.
     place = None if after is None else (after, "" if descending else "~")
-    only = {order: None} | dict.fromkeys(SHOWN)
-    wanted = Find(
-        query.where, limit + 1, order=order, descending=descending, after=place, size=FOUND_SIZE, only=list(only)
-    )
-    documents = await reader.find(ITEM_TYPE, wanted)
+    wanted = Find(query.where, limit + 1, order=order, descending=descending, after=place, size=FOUND_SIZE)
+    only: dict[Path, None] = {order: None, (SHOWN,): None}
+    documents = await reader.find(ITEM_TYPE, wanted._replace(only=list(only)))
+    if not all(SHOWN in (document.state or {}) for document in documents):
+        only |= dict.fromkeys(RENDERED)
+        documents = await reader.find(ITEM_TYPE, wanted._replace(only=list(only)))
     more = len(documents) > limit or sum(document.size for document in documents) >= FOUND_SIZE
     documents = documents[:limit]
     places = [at(document.state, order) for document in documents]
@@ -196,10 +200,13 @@ def _sort_key(document: Document, sort: list[Field], paths: list[Path]) -> str:
     return encode_key(values) + str(at(document.state, BY_ID))
 
 
-def _render(document: Document, fields: list[Path] | None) -> Item:
-    state = msgspec.convert(document.state, ItemState)
-    data = values.to_json(state.data) if fields is None else project(values.decode(state.data), fields)
-    return show(state, document.version, data)
+def _show(document: Document, fields: list[Path] | None) -> bytes:
+    """Return an item in JSON, as it is stored or, with `fields`, only these parts of its data."""
+    text: str | None = (document.state or {}).get(SHOWN)
+    if text is not None and fields is None:
+        return text.encode()
+    item = show(msgspec.convert(document.state, ItemState), document.version)
+    return bytes(item if fields is None else project_shown(item, fields))
 
 
 def _count_fitting(items: list[bytes]) -> int:

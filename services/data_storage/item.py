@@ -7,7 +7,7 @@ item didn't exist. A collection with history keeps every version before it is ov
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import msgspec
 
@@ -35,9 +35,21 @@ from aidevos.queries import View
 from . import access, reservations, values
 from .access import Operation
 from .eraser import IDS, IdsArgs, make_ids_view
-from .filters import parse_fields, project
+from .filters import parse_fields
 from .find import answer_find
-from .item_state import Change, Created, Deleted, ItemState, Updated, holds, is_live, show
+from .item_state import (
+    Change,
+    Created,
+    Deleted,
+    ItemState,
+    Updated,
+    holds,
+    is_live,
+    load_data,
+    project_shown,
+    render,
+    show,
+)
 from .item_views import (
     EXPIRED,
     HELD,
@@ -57,7 +69,7 @@ from .membership import resolve_terms
 from .patches import apply
 from .terms import TERMS, Terms, TermsCache
 from .unique import unique_ids
-from .versions import OF, VersionState, show_entry, version_id
+from .versions import OF, KeptVersion, VersionState, pack, show_entry, unpack, version_id
 
 
 class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only"):
@@ -66,7 +78,8 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
     project_aware = True
     terms: TermsCache = inject()
     memberships: Memberships = inject()
-    state_limit = 2 * 1024 * 1024
+    # The data, their JSON, and the keys.
+    state_limit = 4 * 1024 * 1024
     views: ClassVar[tuple[View, ...]] = (
         View(IDS, services(), IdsArgs, make_ids_view(ITEM_TYPE)),
         View(HELD, services(), HeldArgs, answer_held),
@@ -85,7 +98,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             raise Failure("invalid", "this object belongs to another item", field="id")
         if id in RESERVED_IDS:
             raise Failure("invalid", f"the ID {id} is reserved for paths of the collection", field="args.id")
-        values.check(data, "args.data")
+        document = values.check(data, "args.data")
         terms = await self._load_terms_for_create(collection)
         if is_live(self.state, terms.incarnation, self.now):
             raise Failure("exists", "an item with this ID already exists", field="args.id")
@@ -99,9 +112,9 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             created_at=self.now,
             reserved=self.state.reserved,
         )
-        await self._write(terms, data, "args.data")
+        await self._write(terms, document, "args.data")
         self.emit(self._make_event(Created))
-        return show(self.state, self.version + 1)
+        return _encoded(show(self.state, self.version + 1))
 
     @query(allow=anyone())
     async def read(self, version: int | None = None, fields: str = "") -> Item:
@@ -111,32 +124,31 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         """
         await self._admit("read")
         item = await self._show_version(version)
-        if fields:
-            item.data = project(item.data, parse_fields(fields, "args.fields"))
-        return item
+        return _encoded(project_shown(item, parse_fields(fields, "args.fields")) if fields else item)
 
-    async def _show_version(self, version: int | None) -> Item:
+    async def _show_version(self, version: int | None) -> msgspec.Raw:
         if version is None or version == self.version:
             return show(self.state, self.version)
         kept = await self._load_version(version)
         if kept.removed:
             raise access.item_not_found()
-        shown = msgspec.structs.replace(self.state, data=kept.data, owner=kept.owner, updated_at=kept.at)
-        return show(shown, version)
+        was = msgspec.structs.replace(
+            self.state, data=kept.data, shown=kept.shown, owner=kept.owner, updated_at=kept.at
+        )
+        return show(was, version)
 
     @command(allow=anyone(), checks_if_match=False)
     async def replace(self, data: Any) -> Item:
         """Replace the item's data."""
-        values.check(data, "args.data")
-        return await self._change(await self._admit("update"), data, "args.data")
+        document = values.check(data, "args.data")
+        return await self._change(await self._admit("update"), document, "args.data")
 
     @command(allow=anyone(), checks_if_match=False)
     async def patch(self, patch: Any, kind: Literal["merge", "json"] = "merge") -> Item:
         """Apply a merge patch (RFC 7396) or a JSON patch (RFC 6902), completely or not at all."""
         terms = await self._admit("update")
-        data = apply(values.decode(self.state.data), patch, kind, "args.patch")
-        values.check(data, "data")
-        return await self._change(terms, data, "data")
+        data = apply(load_data(self.state), patch, kind, "args.patch")
+        return await self._change(terms, values.check(data, "data"), "data")
 
     @command(allow=anyone(), checks_if_match=False)
     async def restore(self, version: int) -> Item:
@@ -145,7 +157,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         kept = await self._load_version(version)
         if kept.removed:
             raise Failure("invalid", "this version is a deletion and has no data", field="args.version")
-        return await self._change(terms, values.decode(kept.data), "data")
+        return await self._change(terms, values.check(load_data(kept), "data"), "data")
 
     @command(allow=anyone(), checks_if_match=False, name="delete")
     async def delete_item(self) -> None:
@@ -158,7 +170,8 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             return
         await self._keep_version()
         reservations.release(self, state.reserved, self.version + 1)
-        state.removed, state.data, state.keys, state.reserved, state.expires_at = True, None, {}, [], None
+        state.removed, state.data, state.shown, state.keys = True, None, "", {}
+        state.reserved, state.expires_at = [], None
         state.author, state.updated_at = self.caller.subject, self.now
 
     @query(allow=anyone())
@@ -191,7 +204,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         """Reserve the item's values in fields that are about to become unique."""
         self._check_exists()
         if is_live(self.state, incarnation, self.now):
-            wanted = unique_ids(incarnation, paths, values.decode(self.state.data))
+            wanted = unique_ids(incarnation, paths, load_data(self.state))
             await reservations.reserve(self, wanted, "data", self.version)
             self.state.reserved = sorted({*self.state.reserved, *wanted})
 
@@ -201,7 +214,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         self._check_exists()
         terms = await self._load_terms(self.state.collection)
         if terms is not None and is_live(self.state, terms.incarnation, self.now):
-            self.state.keys = compute_index_keys(terms.indexes, values.decode(self.state.data), self.state.item)
+            self.state.keys = compute_index_keys(terms.indexes, load_data(self.state), self.state.item)
 
     @command(allow=services())
     async def vanish(self, by: Literal["owner", "incarnation", "life", "expiry"], value: str = "") -> None:
@@ -260,15 +273,15 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         access.check_may_create(terms.rules, self.caller, terms.owner, collection=collection)
         return terms
 
-    async def _change(self, terms: Terms, data: Any, field: str) -> Item:
+    async def _change(self, terms: Terms, document: values.Document, field: str) -> Item:
         if terms.history or self.state.removed:
             await self._keep_version()
-        await self._write(terms, data, field)
-        state = self.state
+        await self._write(terms, document, field)
         self.emit(self._make_event(Updated))
-        return show(state, self.version + 1)
+        return _encoded(show(self.state, self.version + 1))
 
-    async def _write(self, terms: Terms, data: Any, field: str) -> None:
+    async def _write(self, terms: Terms, document: values.Document, field: str) -> None:
+        data = document.value
         terms.check_data(data, field)
         state = self.state
         if terms.unique or state.reserved:
@@ -276,11 +289,12 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             await reservations.reserve(self, wanted, field, self.version + 1)
             reservations.release(self, set(state.reserved) - wanted.keys(), self.version + 1)
             state.reserved = sorted(wanted)
-        state.data = values.encode(data)
+        state.data = document.stored
         state.keys = compute_index_keys(terms.indexes, data, state.item)
         state.removed = False
         state.author, state.updated_at = self.caller.subject, self.now
         state.expires_at = None if terms.expires_after is None else self.now + terms.expires_after
+        state.shown = render(state, self.version + 1, msgspec.Raw(document.text))
 
     def _make_event(self, kind: type[Change]) -> Change:
         state = self.state
@@ -307,7 +321,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
 
     async def _keep_version(self) -> None:
         self.state.kept = True
-        kept = self._as_version()
+        kept = pack(self._as_version())
         await self.call(VERSION_TYPE, version_id(self.id, self.version), "keep", version=kept)
 
     async def _load_version(self, version: int) -> VersionState:
@@ -316,7 +330,7 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
         if not 0 < version < self.version:
             raise Failure("not-found", "this version doesn't exist")
         reply = await self.call(VERSION_TYPE, version_id(self.id, version), "show", life=self.state.life)
-        return msgspec.convert(reply, VersionState)
+        return unpack(msgspec.convert(reply, KeptVersion))
 
     def _as_version(self) -> VersionState:
         state = self.state
@@ -325,8 +339,13 @@ class ItemDO(BaseDurableObject[ItemState], type=ITEM_TYPE, management="read_only
             incarnation=state.incarnation,
             owner=state.owner,
             number=self.version,
-            data=state.data,
+            shown="" if state.removed else bytes(show(state, self.version)).decode(),
             author=state.author,
             at=state.updated_at,
             removed=state.removed,
         )
+
+
+def _encoded(item: msgspec.Raw) -> Item:
+    """Return an item in JSON as a method's result, which the framework passes on as it is."""
+    return cast(Item, item)

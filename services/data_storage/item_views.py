@@ -8,8 +8,7 @@ from aidevos.contracts.data import ITEM_TYPE
 from aidevos.contracts.errors import Failure
 from aidevos.queries import And, Compare, Condition, Find, Not, Reader
 
-from . import values
-from .item_state import ItemState, holds
+from .item_state import ItemState, holds, load_data
 from .terms import compile_schema
 
 HELD = "held"
@@ -88,7 +87,7 @@ async def answer_offenders(reader: Reader, args: OffendersArgs) -> Offenders:
     states = await _page(reader, args.incarnation, args.after, STEP)
     for _, state in states:
         try:
-            schema.check(values.decode(state.data), "data")
+            schema.check(load_data(state), "data")
         except Failure as failure:
             offenders.append(Offender(state.item, failure.field or "data", failure.detail))
     return Offenders(offenders, states[-1][1].item if states else None)

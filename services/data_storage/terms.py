@@ -36,7 +36,8 @@ class Terms(msgspec.Struct, kw_only=True):
     """The terms of one collection.
 
     `incarnation` distinguishes the collection from earlier ones of the same name. `schemas` are JSON
-    texts; while a schema change is proposed there are two. `indexes` are by slot.
+    texts; while a schema change is proposed there are two. `indexes` are by slot. Without `expiring`, no item
+    has a time of expiry.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Terms(msgspec.Struct, kw_only=True):
     indexes: dict[str, Index] = {}
     history: bool = False
     expires_after: float | None = None
+    expiring: bool = True
     require_if_match: bool = False
 
     def check_data(self, data: Any, field: str) -> None:

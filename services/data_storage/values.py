@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import bson
 import msgspec
@@ -19,6 +19,9 @@ from aidevos.contracts.errors import Failure
 from aidevos.queries import INT64, MAX_DEPTH
 
 MAX_SIZE = 1 << 20
+# The stored form of a document is at most this many times as large as its JSON: an element of a list takes at least
+# two bytes of JSON, and at most 13 besides its text in BSON.
+GROWTH = 8
 NAME = "data"
 QUOTES = "'\""
 # A message, and the path below the checked value.
@@ -28,19 +31,30 @@ _escaped = re.compile(r"%(?:(2E|24|25)|$)")
 _characters = {"2E": ".", "24": "$", "25": "%", None: ""}
 
 
-def check(data: Any, field: str = NAME) -> None:
-    """Raise `invalid`, with the path as in `data.a.b[3]`, for a value that isn't JSON or can't be stored.
+class Document(NamedTuple):
+    """A valid document: its value, the value as the store keeps it, and its JSON."""
 
-    Integers must fit into 64 bits, floats must be finite, text must be valid Unicode, and names may not
-    contain NUL. Maps and lists nest at most 64 levels deep. The whole has at most 1 MiB, both as JSON and as stored.
+    value: Any
+    stored: Any
+    text: bytes
+
+
+def check(data: Any, field: str = NAME) -> Document:
+    """Return the document with this value.
+
+    Raises `invalid`, with the path as in `data.a.b[3]`, for a value that isn't JSON or can't be stored. Integers must
+    fit into 64 bits, floats must be finite, text must be valid Unicode, and names may not contain NUL. Maps and lists
+    nest at most 64 levels deep. The whole has at most 1 MiB, both as JSON and as stored.
     """
     fault = _find_fault(data, MAX_DEPTH)
     if fault is not None:
         raise Failure("invalid", fault[0], field=field + fault[1])
-    size = max(len(bson.encode({NAME: encode(data)})), len(msgspec.json.encode(data)))
+    stored, text = encode(data), msgspec.json.encode(data)
+    size = len(text) if len(text) * GROWTH <= MAX_SIZE else max(len(text), len(bson.encode({NAME: stored})))
     if size > MAX_SIZE:
         detail = f"a document may have at most {MAX_SIZE} bytes, as JSON and as stored, and this one has {size}"
         raise Failure("invalid", detail, field=field)
+    return Document(data, stored, text)
 
 
 def encode(data: Any) -> Any:

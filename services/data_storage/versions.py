@@ -24,7 +24,8 @@ class VersionState(msgspec.Struct):
     """One version of an item.
 
     `life` is the item's, `number` its version, and `at` the time of the change in seconds since the
-    epoch. `data` is encoded by `values`.
+    epoch. `shown` is the whole item in JSON as callers saw it. An earlier version of this service kept only
+    its `data` instead, encoded by `values`.
     """
 
     life: str = ""
@@ -32,9 +33,17 @@ class VersionState(msgspec.Struct):
     owner: str = ""
     number: int = 0
     data: Any = None
+    shown: str = ""
     author: str = ""
     at: float = 0.0
     removed: bool = False
+
+
+class KeptVersion(msgspec.Struct):
+    """A version as it is sent: its state, but with the item as JSON instead of its text."""
+
+    state: VersionState
+    item: Any = None
 
 
 # Paths in the state that a history shows.
@@ -60,6 +69,18 @@ def show_entry(state: VersionState) -> Version:
     return Version(version=state.number, author=state.author, at=rfc3339_of(state.at), deleted=state.removed)
 
 
+def pack(state: VersionState) -> KeptVersion:
+    """Return a version as it is sent. As a text in JSON, the item could take twice as many bytes."""
+    item = msgspec.Raw(state.shown) if state.shown else None
+    return KeptVersion(msgspec.structs.replace(state, shown=""), item)
+
+
+def unpack(version: KeptVersion) -> VersionState:
+    """Return the state of a version that was sent."""
+    shown = "" if version.item is None else msgspec.json.encode(version.item).decode()
+    return msgspec.structs.replace(version.state, shown=shown)
+
+
 def version_id(item: str, number: int) -> str:
     """Return the object ID of a version of an item, given by the item's object ID."""
     return f"{item}-{number}"
@@ -76,16 +97,16 @@ class VersionDO(BaseDurableObject[VersionState], type=VERSION_TYPE, management="
     indexes = (("life", "number"), ("incarnation",), ("owner",))
 
     @command(allow=services())
-    async def keep(self, version: VersionState) -> None:
+    async def keep(self, version: KeptVersion) -> None:
         """Keep this version."""
-        self.state = version
+        self.state = unpack(version)
 
     @query(allow=services())
-    async def show(self, life: str) -> VersionState:
+    async def show(self, life: str) -> KeptVersion:
         """Return the version, if it belongs to this life of the item."""
         if not life or self.state.life != life:
             raise Failure("not-found", "this version doesn't exist")
-        return self.state
+        return pack(self.state)
 
     @command(allow=services())
     async def vanish(self, by: str, value: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aidevos.contracts.data import Rules, Visibility
+from aidevos.contracts.data import Visibility
 from aidevos.queries import And, Compare, Condition, Contains, Not, OneOf, Or
 from aidevos.security.permissions import Principal
 
@@ -27,16 +27,19 @@ def resolve_visibility(terms: Terms | None, caller: Principal) -> Visibility:
     return NONE
 
 
-def readable_items(rules: Rules, collection: str, incarnation: str, caller: Principal, now: float) -> Condition:
-    """Return the condition on item states for the items that the caller may read."""
-    live = (
-        Compare(("incarnation",), "eq", incarnation),
-        Not(Compare(("removed",), "eq", True)),
-        Not(Compare(("expires_at",), "lte", now)),
-    )
-    if access.admits_all(rules, "read", caller, collection=collection):
-        return And(live)
-    if access.admits(rules, "read", caller, caller.subject, collection=collection):
+def readable_items(terms: Terms, caller: Principal, now: float, *, indexed: bool = False) -> Condition:
+    """Return the condition on item states for the items that the caller may read.
+
+    `indexed` says that the query is for keys in an index anyway, which deleted items don't have.
+    """
+    live: list[Condition] = [Compare(("incarnation",), "eq", terms.incarnation)]
+    if not indexed:
+        live.append(Not(Compare(("removed",), "eq", True)))
+    if terms.expiring:
+        live.append(Not(Compare(("expires_at",), "lte", now)))
+    if access.admits_all(terms.rules, "read", caller, collection=terms.name):
+        return And(tuple(live))
+    if access.admits(terms.rules, "read", caller, caller.subject, collection=terms.name):
         return And((*live, Compare(("owner",), "eq", caller.subject)))
     return NOTHING
 

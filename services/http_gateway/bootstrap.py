@@ -56,8 +56,8 @@ from .hosts import Hosts
 from .http.charges import Charges
 from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
+from .http.paths import Paths
 from .http.protocol import ConnectionLimits, ProblemProtocol
-from .http.segments import Segments
 from .live.hub import Hub, StreamLimits
 from .live.subscriber import Subscriber, request_as_reader
 from .middleware.cors import Cors
@@ -147,7 +147,7 @@ def build(
     declared = DeclaredRoutes(
         table, catalogue, forwarder, credentials(), credentials(allow_anonymous=True), limiter, settings
     )
-    app = ResponseMiddleware(Segments(routes, default=declared), settings.public_url)
+    app = ResponseMiddleware(Paths(routes, default=declared), settings.public_url)
     origins = cors_origins(settings.cors_origins)
     return Cors(app, origins) if origins else app
 

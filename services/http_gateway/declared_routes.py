@@ -9,11 +9,10 @@ only.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import groupby
 from typing import Any
 
 import msgspec
-from starlette.routing import Route, Router
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from aidevos.contracts import routes, subjects
@@ -28,6 +27,7 @@ from .forwarder import Forwarder
 from .http import bodies
 from .http.dispatch import MethodDispatcher
 from .http.guard import Guard
+from .http.paths import Paths
 from .http.request import HttpRequest
 from .http.responses import HttpResponse, MethodNotAllowed
 from .response_cache import ResponseCache, identity
@@ -78,7 +78,7 @@ class DeclaredRoutes:
         self._max_body = settings.max_body
         self._cache = ResponseCache()
         self._built = (-1, -1)
-        self._routers: dict[str, ASGIApp] = {}
+        self._paths: ASGIApp = not_found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         latest = (self._table.generation, self._catalogue.generation)
@@ -88,18 +88,17 @@ class DeclaredRoutes:
         first = scope["path"].split("/", 2)[1]
         if not self._table.is_known and first not in routes.RESERVED:
             raise Failure("unavailable", "the declared routes haven't been read yet")
-        await self._routers.get(first, not_found)(scope, receive, send)
+        await self._paths(scope, receive, send)
 
     def _build(self) -> None:
-        ordered = sorted(self._table.routes, key=lambda route: _precedence(route.path))
-        found: dict[str, list[Route]] = {}
-        for _, same in groupby(ordered, lambda route: routes.shape(route.path)):
-            one, *others = same
-            methods: dict[str, MethodDispatcher] = {route.method: self._dispatcher(route) for route in (one, *others)}
-            found.setdefault(one.path.split("/", 2)[1], []).append(Route(one.path, _ShapeDispatcher(methods)))
-        self._routers = {
-            first: Router(below, redirect_slashes=False, default=not_found) for first, below in found.items()
-        }
+        found: dict[str, list[RouteInfo]] = {}
+        for route in self._table.routes:
+            found.setdefault(routes.shape(route.path), []).append(route)
+        self._paths = Paths((self._route(same) for same in found.values()), not_found)
+
+    def _route(self, same: list[RouteInfo]) -> Route:
+        """Return the route of all declared routes with one path shape."""
+        return Route(same[0].path, _ShapeDispatcher({route.method: self._dispatcher(route) for route in same}))
 
     def _dispatcher(self, route: RouteInfo) -> MethodDispatcher:
         method = self._catalogue.find_method(route.object_type, route.object_method)
@@ -205,10 +204,6 @@ def query_parameters(route: RouteInfo, method: Method) -> tuple[str, ...]:
     """Return the names of the arguments that a GET takes from its query string: all that the path doesn't give."""
     in_path: Iterable[str] = set(routes.variables(route.path)) - set(routes.variables(route.object_id))
     return tuple(name for name in method.properties if name not in in_path)
-
-
-def _precedence(path: str) -> list[tuple[bool, str]]:
-    return [(segment == "{}", segment) for segment in routes.shape(path).split("/")]
 
 
 async def not_found(scope: Scope, receive: Receive, send: Send) -> None:

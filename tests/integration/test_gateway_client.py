@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import DurableObjectClient
+from aidevos.durable.client.connection import connect
 from tests.support.servers import Servers
 
 
@@ -49,7 +50,7 @@ async def callee(servers: Servers) -> AsyncIterator[Callee]:
 
 @pytest.fixture
 async def client(servers: Servers, callee: Callee) -> AsyncIterator[DurableObjectClient]:
-    connection = await nats.connect(servers.nats_url("gateway"), inbox_prefix="_INBOX_gateway")
+    connection = await connect(servers.nats_url("gateway"), "gateway")
     client = DurableObjectClient(connection, lambda: "Bearer x", attempt_timeout=0.3, default_deadline=5)
     await client.start()
     yield client

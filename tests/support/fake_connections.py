@@ -36,6 +36,8 @@ class _Connection:
 
     async def subscribe(self, *args: Any, **options: Any) -> None: ...
 
+    async def hand_over(self, *args: Any) -> None: ...
+
     def new_inbox(self) -> str:
         return "_INBOX.x"
 

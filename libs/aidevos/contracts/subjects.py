@@ -126,6 +126,11 @@ def events_of(type: str, id: str) -> str:
     return f"event.{type}.{id}.>"
 
 
+def events_of_type(type: str) -> str:
+    """Return the pattern of all events of one type."""
+    return f"event.{type}.>"
+
+
 def replayed(group: str, event: str) -> str:
     """Return the subject of an event, or of a pattern of events, that is redelivered to a single group."""
     return f"replay.{group}.{event}"

@@ -61,8 +61,8 @@ class ShownEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event in the form that readers see.
 
     `object` is the ID of the object that emitted it, and `project` the project that the object is or belongs to, or
-    empty. `payload` is the encoded CloudEvent. `about` is the decoded part of its data: an `ItemChange`,
-    `ProjectData`, `UserData`, or None.
+    empty. `time` is when it happened, in RFC 3339. `payload` is the encoded CloudEvent. `about` is the decoded part of
+    its data: an `ItemChange`, `ProjectData`, `UserData`, or None.
     """
 
     id: str
@@ -70,6 +70,7 @@ class ShownEvent(msgspec.Struct, frozen=True, kw_only=True):
     object: str
     name: str
     project: str
+    time: str
     about: Any
     payload: bytes
 
@@ -100,6 +101,7 @@ def parse_event(subject: str, payload: bytes) -> ShownEvent | None:
         object=object,
         name=name,
         project=project,
+        time=event.time,
         about=about,
         payload=msgspec.json.encode(event),
     )

@@ -55,8 +55,9 @@ class ResponseMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"]
+                own = dict(headers)
                 headers += self._always
-                headers += [each for each in (POLICY, PRIVATE) if all(name != each[0] for name, _ in headers)]
+                headers += [each for each in (POLICY, PRIVATE) if each[0] not in own]
                 headers.append((b"x-request-id", request_id.encode()))
                 if RATE_LIMIT in scope:
                     headers += scope[RATE_LIMIT].headers()

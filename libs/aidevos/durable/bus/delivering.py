@@ -6,11 +6,13 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain, groupby
+from operator import attrgetter
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.port import Bury, Delivery, Handler
+from aidevos.durable.bus.port import Bury, BusError, Delivery, Event, Handler, OrderConflict
 
 Work = Callable[[], Awaitable[None]]
 
@@ -40,6 +42,27 @@ def matches(pattern: str, subject: str) -> bool:
         if index >= len(tokens) or part not in ("*", tokens[index]):
             return False
     return len(parts) == len(tokens)
+
+
+async def publish_one_by_one(publish: Callable[..., Awaitable[int]], events: Sequence[Event]) -> list[int | Exception]:
+    """Publish the events of one scope in sequence, and those of different scopes concurrently.
+
+    `publish` is that of an `EventBus`, and the result is that of its `publish_batch`.
+    """
+    runs = (list(run) for _, run in groupby(events, key=attrgetter("scope")))
+    return list(chain.from_iterable(await asyncio.gather(*(_publish_run(publish, run) for run in runs))))
+
+
+async def _publish_run(publish: Callable[..., Awaitable[int]], events: Sequence[Event]) -> Iterable[int | Exception]:
+    results: list[int | Exception] = []
+    after = events[0].after
+    for subject, payload, id, number, scope, _ in events:
+        try:
+            after = await publish(subject, payload, id, number=number, scope=scope, after=after)
+        except (BusError, OrderConflict) as error:
+            return [*results, *[error] * (len(events) - len(results))]
+        results.append(after)
+    return results
 
 
 async def handle_delivery(delivery: Delivery, handler: Handler, bury: Bury, attempts: int) -> float | None:

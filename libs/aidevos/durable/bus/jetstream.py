@@ -1,7 +1,7 @@
 """The event bus on JetStream: one stream for all events, and a durable pull consumer per group.
 
-Events published at the same time go to the stream as one atomic batch (NATS ADR-50), which the server writes to disk
-once. A batch is accepted whole or not at all. The events of a refused batch are sent again one by one.
+Events published together go to the stream as one atomic batch (NATS ADR-50), which the server writes to disk once. A
+batch is accepted whole or not at all. The events of a refused batch are sent again one by one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -20,42 +20,42 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NotFoundError
 
 from aidevos.contracts import subjects
-from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
 from aidevos.durable.bus.atomic_batch import BatchMessage, Unsupported, publish_batch
-from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery
+from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery, publish_one_by_one
 from aidevos.durable.bus.port import (
     AT_ONCE,
     ATTEMPTS,
     Bury,
     BusError,
     Delivery,
+    Event,
     Handler,
     OrderConflict,
     PositionLost,
     StreamFull,
 )
+from aidevos.durable.bus.reading import Patience, read_in_order
 
 log = logging.getLogger(__name__)
 NUMBER = "Aidevos-Number"
 WRONG_LAST_SEQUENCE = (10071, 10164)
 STREAM_STORE_FAILED = 10077
 TIMEOUT = 5.0
-# The largest number of events in a batch, and the size in bytes above which an event is sent alone.
-BATCH_COUNT = 100
-LARGE = 64 * 1024
+# The smallest number of events for which a batch costs the server less than single messages. For a batch, it makes and
+# removes a store of its own, with six syncs.
+FEWEST = 16
 # The largest number of unsettled events of a group.
 MAX_UNSETTLED = 1024
 # Seconds after which a member's pull request expires on the server.
 PULL_EXPIRES = 2.0
 # Seconds after which an unsettled event is delivered to another member, as after a crash.
 ACK_WAIT = 10.0
-CHECK_EVERY = 1.0
+FOLLOWING = Patience(heartbeat=2.0, silent_for=5.0)
 EVENT_ID = "Aidevos-Event-Id"
 
 
@@ -88,7 +88,6 @@ class JetStreamBus:
     def __init__(self, connection: Client) -> None:
         self._connection = connection
         self._js = connection.jetstream(timeout=TIMEOUT)
-        self._batcher = Batcher(self._publish_all, BATCH_COUNT)
 
     async def read_last(self, scope: str) -> tuple[int, int]:
         try:
@@ -100,31 +99,9 @@ class JetStreamBus:
         return found.seq or 0, int((found.headers or {}).get(NUMBER, 0))
 
     async def publish(self, subject: str, payload: bytes, id: str, *, number: int, scope: str, after: int) -> int:
-        headers = {
-            "Nats-Msg-Id": id,
-            "Nats-Expected-Last-Subject-Sequence": str(after),
-            "Nats-Expected-Last-Subject-Sequence-Subject": scope,
-            NUMBER: str(number),
-            "Content-Type": "application/cloudevents+json",
-        }
-        event = BatchMessage(subject, payload, headers)
-        sequence = None if len(payload) > LARGE else await self._batcher.get(event)
-        return await self._publish_alone(event) if sequence is None else sequence
-
-    async def _publish_all(self, events: Sequence[BatchMessage]) -> Sequence[int | None]:
-        """Publish events as one batch. Return their sequences, or None for each if the server refused the batch."""
-        if len(events) == 1:
-            return [await self._publish_alone(events[0])]
+        headers = _headers(id, number) | _after(scope, after)
         try:
-            return await publish_batch(self._connection, self._js, events, TIMEOUT)
-        except APIError:
-            return [None] * len(events)
-        except (NatsError, Unsupported) as error:
-            raise BusError(f"JetStream: {error}") from error
-
-    async def _publish_alone(self, event: BatchMessage) -> int:
-        try:
-            ack = await self._js.publish(event.subject, event.payload, timeout=TIMEOUT, headers=dict(event.headers))
+            ack = await self._js.publish(subject, payload, timeout=TIMEOUT, headers=headers)
         except APIError as error:
             if error.err_code in WRONG_LAST_SEQUENCE:
                 raise OrderConflict from None
@@ -137,6 +114,16 @@ class JetStreamBus:
             raise OrderConflict
         return ack.seq
 
+    async def publish_batch(self, events: Sequence[Event]) -> list[int | Exception]:
+        if len(events) < FEWEST:
+            return await publish_one_by_one(self.publish, events)
+        try:
+            return list(await publish_batch(self._connection, self._js, _batch(events), TIMEOUT))
+        except APIError:
+            return await publish_one_by_one(self.publish, events)
+        except (NatsError, Unsupported) as error:
+            return [BusError(f"JetStream: {error}")] * len(events)
+
     async def subscribe(
         self,
         pattern: str,
@@ -146,24 +133,31 @@ class JetStreamBus:
         *,
         attempts: int = ATTEMPTS,
         at_once: int = AT_ONCE,
+        only: Sequence[str] | None = None,
     ) -> JetStreamSubscription:
+        settle = partial(_settle, handler, bury, attempts)
+        subscription = JetStreamSubscription(self._connection, group_name(pattern, group), settle, at_once)
+        await self.select(pattern, group, [pattern] if only is None else only)
+        try:
+            await subscription.open()
+        except NatsError as error:
+            raise BusError(f"JetStream: {error}") from error
+        return subscription
+
+    async def select(self, pattern: str, group: str, wanted: Sequence[str]) -> None:
         name = group_name(pattern, group)
         config = ConsumerConfig(
             durable_name=name,
-            filter_subjects=[pattern, subjects.replayed(name, pattern)],
+            filter_subjects=[*wanted, subjects.replayed(name, pattern)],
             deliver_policy=DeliverPolicy.NEW,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT,
             max_ack_pending=MAX_UNSETTLED,
         )
-        settle = partial(_settle, handler, bury, attempts)
-        subscription = JetStreamSubscription(self._connection, name, settle, at_once)
         try:
             await self._js.add_consumer(subjects.EVENTS_STREAM, config)
-            await subscription.open()
         except NatsError as error:
             raise BusError(f"JetStream: {error}") from error
-        return subscription
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         subject = subjects.replayed(group_name(pattern, group), delivery.subject)
@@ -175,39 +169,19 @@ class JetStreamBus:
     async def follow(
         self, patterns: Sequence[str], *, since: float | None = None, after: str = ""
     ) -> AsyncGenerator[Delivery | None, None]:
+        config = _start_config(since, after).evolve(filter_subjects=list(patterns), flow_control=True)
+
+        async def check() -> None:
+            if after and not await self._keeps_all_after(int(after)):
+                raise PositionLost
+
+        reading = read_in_order(self._connection, self._js, subjects.EVENTS_STREAM, config, FOLLOWING, check=check)
         try:
-            reconnects = self._connection.stats["reconnects"]
-            config = _start_config(since, after)
-            config.filter_subjects = list(patterns)
-            config.idle_heartbeat = CHECK_EVERY
-            reader = await self._js.subscribe(
-                subjects.EVENTS, stream=subjects.EVENTS_STREAM, ordered_consumer=True, config=config
-            )
-            number = reader._id
-            try:
-                if after and not await self._keeps_all_after(int(after)):
-                    raise PositionLost
-                info, behind = await reader.consumer_info(), True
-                # Some of the waiting events may already have been delivered.
-                waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
-                # nats-py can't replace a consumer that the server has lost, because it began at a time.
-                while self._connection.stats["reconnects"] == reconnects and reader._id == number:
-                    if behind and waiting <= 0:
-                        behind = False
-                        yield None
-                    try:
-                        message = await reader.next_msg(timeout=CHECK_EVERY)
-                    except NatsTimeout:
-                        waiting = 0
-                        continue
-                    waiting = min(waiting - 1, message.metadata.num_pending)
-                    yield _delivery(message)
-            finally:
-                with suppress(NatsError):
-                    await reader.unsubscribe()
+            async with aclosing(reading) as messages:
+                async for message in messages:
+                    yield None if message is None else _delivery(message)
         except NatsError as error:
             raise BusError(f"JetStream: {error!r}") from error
-        raise BusError("JetStream: the connection or the server's side of the subscription was lost")
 
     async def find_end(self, patterns: Sequence[str]) -> str:
         try:
@@ -349,6 +323,30 @@ async def _settle(handler: Handler, bury: Bury, attempts: int, message: Msg) -> 
         await message.ack()
     else:
         await message.nak(delay=pause)
+
+
+def _headers(id: str, number: int) -> dict[str, str]:
+    return {"Nats-Msg-Id": id, NUMBER: str(number), "Content-Type": "application/cloudevents+json"}
+
+
+def _after(scope: str, sequence: int) -> dict[str, str]:
+    """Return the headers of a message that the server accepts only after the last one of a scope."""
+    return {
+        "Nats-Expected-Last-Subject-Sequence": str(sequence),
+        "Nats-Expected-Last-Subject-Sequence-Subject": scope,
+    }
+
+
+def _batch(events: Sequence[Event]) -> list[BatchMessage]:
+    """Return the messages of a batch. The first event of each scope has a condition, which holds for the others too."""
+    messages, scope = [], ""
+    for event in events:
+        headers = _headers(event.id, event.number)
+        if event.scope != scope:
+            scope = event.scope
+            headers |= _after(scope, event.after)
+        messages.append(BatchMessage(event.subject, event.payload, headers))
+    return messages
 
 
 def _delivery(message: Msg) -> Delivery:

@@ -13,8 +13,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple
 
 from aidevos.durable.base.tasks import cancel_and_wait
-from aidevos.durable.bus.delivering import handle_delivery, matches
-from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Handler, OrderConflict, PositionLost
+from aidevos.durable.bus.delivering import handle_delivery, matches, publish_one_by_one
+from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, Delivery, Event, Handler, OrderConflict, PositionLost
 
 # Retries must not slow tests down.
 MAX_PAUSE = 0.01
@@ -42,6 +42,7 @@ class MemoryBus:
         self.lost_before = 0.0
         self._times: list[float] = []
         self._groups: dict[tuple[str, str], deque[Delivery]] = {}
+        self._selected: dict[tuple[str, str], Sequence[str]] = {}
         self._delivering: dict[tuple[str, str], asyncio.Lock] = {}
         self._changed = asyncio.Condition()
 
@@ -56,12 +57,15 @@ class MemoryBus:
             raise OrderConflict
         self.events.append(Published(subject, payload, id, number))
         self._times.append(time.time())
-        for (pattern, _), waiting in self._groups.items():
-            if matches(pattern, subject):
+        for (pattern, group), waiting in self._groups.items():
+            if any(matches(wanted, subject) for wanted in self._selected.get((pattern, group), [pattern])):
                 waiting.append(Delivery(subject, payload, id))
         sequence = len(self.events)
         await self._notify()
         return sequence
+
+    async def publish_batch(self, events: Sequence[Event]) -> list[int | Exception]:
+        return await publish_one_by_one(self.publish, events)
 
     async def subscribe(
         self,
@@ -72,7 +76,9 @@ class MemoryBus:
         *,
         attempts: int = ATTEMPTS,
         at_once: int = AT_ONCE,
+        only: Sequence[str] | None = None,
     ) -> MemorySubscription:
+        await self.select(pattern, group, [pattern] if only is None else only)
         waiting = self._groups.setdefault((pattern, group), deque())
         lock = self._delivering.setdefault((pattern, group), asyncio.Lock())
         active = asyncio.Event()
@@ -80,6 +86,9 @@ class MemoryBus:
         return MemorySubscription(
             asyncio.create_task(self._deliver(waiting, lock, active, handler, bury, attempts)), active
         )
+
+    async def select(self, pattern: str, group: str, wanted: Sequence[str]) -> None:
+        self._selected[pattern, group] = wanted
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         self._groups.setdefault((pattern, group), deque()).append(delivery._replace(attempt=1))

@@ -56,6 +56,17 @@ class Delivery(NamedTuple):
     position: str = ""
 
 
+class Event(NamedTuple):
+    """An event to publish: the one with this `number` in its scope, directly after the one with sequence `after`."""
+
+    subject: str
+    payload: bytes
+    id: str
+    number: int
+    scope: str
+    after: int
+
+
 Handler = Callable[[Delivery], Awaitable[None]]
 Bury = Callable[[Delivery, Failure], Awaitable[None]]
 
@@ -92,6 +103,13 @@ class EventBus(Protocol):
         one, `StreamFull`, or `BusError` if it is unknown whether the event was stored.
         """
 
+    async def publish_batch(self, events: Sequence[Event]) -> list[int | Exception]:
+        """Store events together, which costs less than one by one.
+
+        Return for each event its sequence, or the exception that `publish` would raise. Events of one scope are
+        adjacent and in order: `after` counts for the first of them, and each of the others follows the one before it.
+        """
+
     async def subscribe(
         self,
         pattern: str,
@@ -101,8 +119,9 @@ class EventBus(Protocol):
         *,
         attempts: int = ATTEMPTS,
         at_once: int = AT_ONCE,
+        only: Sequence[str] | None = None,
     ) -> Subscription:
-        """Deliver each matching event to one member of the group.
+        """Deliver each matching event to one member of the group; with `only`, as if `select` had been called before.
 
         A group gets the events published since its first member subscribed, and keeps its position while it has no
         members. Raises `BusError`.
@@ -113,6 +132,13 @@ class EventBus(Protocol):
         retried event may be overtaken by later ones.
 
         A member handles at most `at_once` events concurrently.
+        """
+
+    async def select(self, pattern: str, group: str, wanted: Sequence[str]) -> None:
+        """Deliver to a group only events that match one of these patterns, which lie within its own and don't overlap.
+
+        This holds for all events that are published from now on. Of earlier ones, those of patterns that weren't wanted
+        before may be delivered or not. A bus may deliver other events as well. Raises `BusError`.
         """
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:

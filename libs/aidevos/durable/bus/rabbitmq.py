@@ -49,8 +49,18 @@ from aio_pika.exceptions import (
 from aidevos.contracts import subjects
 from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.base.tasks import cancel_and_wait, restart_on_failure
-from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery, matches
-from aidevos.durable.bus.port import AT_ONCE, ATTEMPTS, Bury, BusError, Delivery, Handler, PositionLost, StreamFull
+from aidevos.durable.bus.delivering import PAUSES, Lanes, group_name, handle_delivery, matches, publish_one_by_one
+from aidevos.durable.bus.port import (
+    AT_ONCE,
+    ATTEMPTS,
+    Bury,
+    BusError,
+    Delivery,
+    Event,
+    Handler,
+    PositionLost,
+    StreamFull,
+)
 from aidevos.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -152,6 +162,9 @@ class RabbitMqBus:
             self._confirmed += 1
         return 0
 
+    async def publish_batch(self, events: Sequence[Event]) -> list[int | Exception]:
+        return await publish_one_by_one(self.publish, events)
+
     async def subscribe(
         self,
         pattern: str,
@@ -161,11 +174,15 @@ class RabbitMqBus:
         *,
         attempts: int = ATTEMPTS,
         at_once: int = AT_ONCE,
+        only: Sequence[str] | None = None,
     ) -> RabbitMqSubscription:
         member = _Member(self, pattern, group_name(pattern, group), handler, bury, attempts, at_once)
         with _as_bus_errors():
             await member.declare()
         return RabbitMqSubscription(member, asyncio.create_task(restart_on_failure(member.run)))
+
+    async def select(self, pattern: str, group: str, wanted: Sequence[str]) -> None:
+        """Do nothing: the group's queue gets all events of its pattern."""
 
     async def replay(self, pattern: str, group: str, delivery: Delivery) -> None:
         queue = f"aidevos.group.{group_name(pattern, group)}"

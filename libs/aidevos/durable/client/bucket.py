@@ -6,30 +6,27 @@ It also notices a bucket that was made anew or has lost its last entries, as aft
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import NamedTuple
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.api import ConsumerConfig, DeliverPolicy
 from nats.js.errors import APIError, NoKeysError, NotFoundError
 from nats.js.kv import KV_DEL, KV_MARKER_REASON, KV_OP, KeyValue
 
 from aidevos.durable.bus.atomic_batch import BatchMessage, Unsupported, publish_batch
 from aidevos.durable.bus.jetstream import WRONG_LAST_SEQUENCE
+from aidevos.durable.bus.reading import Patience, read_in_order
 
 TIMEOUT = 1.0
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 # nats-py sees no key if the messages are faster than the answer about their consumer. That is rare.
 LISTINGS = 3
-# Seconds between the server's signs of life during a watch, and those without one after which the watch is lost.
-HEARTBEAT, SILENT_FOR = 1.0, 3.0
-LAST_CONSUMER = "Nats-Last-Consumer"
+WATCHING = Patience(heartbeat=1.0, silent_for=3.0)
 
 
 class RevisionConflict(Exception):
@@ -119,55 +116,14 @@ class Bucket:
         Ends soon after `until` returns True. Raises `RolledBack`, or an error of nats-py if the connection or the
         server's side of the watch was lost.
         """
-        reconnects = self._connection.stats["reconnects"]
-        arrived: asyncio.Queue[Msg] = asyncio.Queue()
-        inbox = self._connection.new_inbox()
-        reader = await self._connection.subscribe(inbox, cb=arrived.put, pending_msgs_limit=-1, pending_bytes_limit=-1)
-        try:
-            info = await self._js.add_consumer(f"KV_{self._name}", self._reading(inbox, keys))
-            await self.compare_with_past()
-            waiting = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
-            read = 0
-            while self._connection.stats["reconnects"] == reconnects and not until():
-                if waiting == 0:
-                    yield None
-                    waiting = -1
-                if arrived.empty():
-                    async with asyncio.timeout(SILENT_FOR):
-                        message = await arrived.get()
-                else:
-                    message = arrived.get_nowait()
-                if not message.reply:
-                    _check_heartbeat(message, read)
-                    continue
-                read += 1
-                if message.metadata.sequence.consumer != read:
-                    raise ConnectionClosedError
-                waiting = max(waiting - 1, -1)
-                yield self._entry(message)
-        except TimeoutError:
-            raise ConnectionClosedError from None
-        finally:
-            with suppress(NatsError):
-                await reader.unsubscribe()
-        if not until():
-            raise ConnectionClosedError
-
-    def _reading(self, inbox: str, keys: Sequence[str]) -> ConsumerConfig:
-        """Return the consumer of a watch.
-
-        nats-py's ordered consumer would wake the process four times a second, and replaces a consumer that the server
-        has lost without saying what was missed meanwhile.
-        """
-        return ConsumerConfig(
-            deliver_subject=inbox,
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            ack_policy=AckPolicy.NONE,
-            filter_subjects=[self._prefix + key for key in keys],
-            idle_heartbeat=HEARTBEAT,
-            mem_storage=True,
-            num_replicas=1,
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT, filter_subjects=[self._prefix + key for key in keys]
         )
+        stream, check = f"KV_{self._name}", self.compare_with_past
+        reading = read_in_order(self._connection, self._js, stream, config, WATCHING, check=check, until=until)
+        async with aclosing(reading) as messages:
+            async for message in messages:
+                yield None if message is None else self._entry(message)
 
     async def _publish(self, key: str, value: bytes, headers: dict[str, str], ttl: int | None) -> int:
         try:
@@ -209,13 +165,6 @@ class Bucket:
         if self._bucket is None:
             self._bucket = await self._js.key_value(self._name)
         return self._bucket
-
-
-def _check_heartbeat(message: Msg, read: int) -> None:
-    """Raise an error if the server has sent more than was read, or has lost its side of the watch."""
-    headers = message.headers or {}
-    if headers.get("Status") != "100" or int(headers.get(LAST_CONSUMER, read)) != read:
-        raise ConnectionClosedError
 
 
 def _conflict_or(error: APIError) -> Exception:

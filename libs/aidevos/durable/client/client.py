@@ -17,10 +17,9 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
@@ -28,6 +27,7 @@ from nats.errors import MaxPayloadError
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
+from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.types import TypeDirectory
 
 NUMBER_BITS = 20
@@ -40,6 +40,8 @@ SOON_FOR, SHARE_OF_WAIT, SHORTEST, LONGEST = 2.0, 0.25, 0.008, 0.1
 FIRST_ATTEMPT = 0.5
 # The server counts headers towards its payload limit and closes the connection of a client that exceeds it.
 HEADERS_ROOM = 32 * 1024
+# How the headers of the server's own reply begin, and what is in those of a failure.
+_UNTAKEN, _FAILED = b"NATS/1.0 503", b"\r\n%s:" % envelope.ERROR_CODE.encode()
 # Answers of a process that doesn't own the object, or no longer does. The owner's answer may still arrive.
 _NOT_THE_LAST_WORD = frozenset({"unavailable", "moved"})
 
@@ -129,7 +131,7 @@ class DurableObjectClient:
 
     def __init__(
         self,
-        connection: Client,
+        connection: Connection,
         authorization: Callable[[], str],
         *,
         attempt_timeout: float = 2.0,
@@ -145,12 +147,12 @@ class DurableObjectClient:
         self._ids = RequestIds(now)
         self._inbox = ""
         self._tokens = itertools.count()
-        self._waiting: dict[str, _Replies] = {}
+        self._waiting: dict[bytes, _Replies] = {}
 
     async def start(self) -> None:
         """Open the inbox for replies. Call it once, before the first request."""
         self._inbox = self._connection.new_inbox() + "."
-        await self._connection.subscribe(self._inbox + "*", cb=self._on_reply, pending_msgs_limit=-1)
+        await self._connection.hand_over(self._inbox + "*", "", self._on_reply)
 
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Call a method and return its decoded result.
@@ -206,9 +208,9 @@ class DurableObjectClient:
         loop = asyncio.get_running_loop()
         began = loop.time()
         end = began + wait
-        token = f"{next(self._tokens):x}"
-        inbox = self._inbox + token
-        replies = self._waiting[token] = _Replies(loop)
+        inbox = f"{self._inbox}{next(self._tokens):x}"
+        key = inbox.encode()
+        replies = self._waiting[key] = _Replies(loop)
         attempt, patience = 0, min(FIRST_ATTEMPT, self._attempt_timeout)
         detail = "no process answered before the deadline; the request may or may not have been applied"
         try:
@@ -224,24 +226,45 @@ class DurableObjectClient:
                 except NatsError:
                     reply = await replies.next(min(remaining, BACKOFF.pause(attempt)))
                 while reply is not None:
-                    failure = failure_of(reply)
+                    failure = reply.failure
                     if failure is None:
-                        return reply.data
+                        return reply.payload
                     if failure.code not in _NOT_THE_LAST_WORD:
                         raise failure
-                    if self._types is not None and _is_untaken(reply):
+                    if self._types is not None and reply.is_untaken:
                         await self._types.check(subject.split(".", 2)[1])
                     detail = failure.detail
                     now = loop.time()
                     reply = await replies.next(min(end - now, pause_before_repeat(now - began, attempt)))
         finally:
-            del self._waiting[token]
+            del self._waiting[key]
         raise Failure("unavailable", detail, retry_after=1.0)
 
-    async def _on_reply(self, message: Msg) -> None:
-        replies = self._waiting.get(message.subject[len(self._inbox) :])
+    def _on_reply(self, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
+        replies = self._waiting.get(subject)
         if replies is not None:
-            replies.put(message)
+            replies.put(_Reply(payload, headers))
+
+
+class _Reply(NamedTuple):
+    """A reply as it arrives."""
+
+    payload: bytes
+    headers: bytes
+
+    @property
+    def is_untaken(self) -> bool:
+        """True if the reply comes from the server, because nobody subscribes to the request's subject."""
+        return self.headers.startswith(_UNTAKEN) and not self.payload
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure that the headers report, or None if the reply is a result."""
+        if not self.headers:
+            return None
+        if self.is_untaken:
+            return _untaken()
+        return Failure.decode(self.payload) if _FAILED in self.headers else None
 
 
 class _Replies:
@@ -251,14 +274,14 @@ class _Replies:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._arrived: deque[Msg] = deque()
+        self._arrived: deque[_Reply] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
-    def put(self, message: Msg) -> None:
-        self._arrived.append(message)
+    def put(self, reply: _Reply) -> None:
+        self._arrived.append(reply)
         self._wake()
 
-    async def next(self, seconds: float) -> Msg | None:
+    async def next(self, seconds: float) -> _Reply | None:
         """Return the next reply, or None if none arrives within these seconds."""
         if not self._arrived:
             self._waiter = self._loop.create_future()
@@ -275,18 +298,17 @@ class _Replies:
             self._waiter.set_result(None)
 
 
-def _is_untaken(message: Msg) -> bool:
-    """Return True if a reply comes from the server, because nobody subscribes to the request's subject."""
-    return (message.headers or {}).get("Status") == "503" and not message.data
-
-
 def failure_of(message: Msg) -> Failure | None:
     """Return the failure that a reply's headers report, or None if the reply is a result."""
     headers = message.headers
     if not headers:
         return None
-    if _is_untaken(message):
-        return Failure("unavailable", "no process serves this object at the moment")
+    if headers.get("Status") == "503" and not message.data:
+        return _untaken()
     if envelope.ERROR_CODE in headers:
         return Failure.decode(message.data)
     return None
+
+
+def _untaken() -> Failure:
+    return Failure("unavailable", "no process serves this object at the moment")

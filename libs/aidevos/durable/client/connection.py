@@ -21,10 +21,10 @@ from urllib.parse import unquote, urlsplit
 from nats.aio.client import PING_PROTO, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import AuthorizationError, SecureConnWantedError
+from nats.errors import AuthorizationError, ConnectionClosedError, OutboundBufferLimitError, SecureConnWantedError
 from nats.errors import Error as NatsError
 from nats.protocol import parser
-from nats.protocol.command import hpub_cmd, unsub_cmd
+from nats.protocol.command import hpub_cmd, pub_cmd, unsub_cmd
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from aidevos.contracts import envelope
@@ -41,6 +41,20 @@ FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError
 PENDING_BYTES = 64 * 1024 * 1024
 # Takes the subject, the reply subject, the payload and the headers of a message.
 Take = Callable[[bytes, bytes, bytes, bytes], None]
+# The words of a message's first line, without those of a reply subject.
+_WORDS = {b"MSG ": 4, b"HMSG": 5}
+# Subjects that can be written as they are.
+_is_plain = re.compile(r"[!-~]+").fullmatch
+# The names of headers that are encoded in bulk: those of calls, and those of messages for a stream.
+PLAIN = envelope.HEADERS | {
+    "Aidevos-Number",
+    "Nats-Batch-Commit",
+    "Nats-Batch-Id",
+    "Nats-Batch-Sequence",
+    "Nats-Expected-Last-Subject-Sequence",
+    "Nats-Expected-Last-Subject-Sequence-Subject",
+    "Nats-Msg-Id",
+}
 SPACE = " \t\n\r\v\f"
 parser.MSG_RE = re.compile(rb"\AMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)\r\n")
 parser.HMSG_RE = re.compile(rb"\AHMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+) (\d+)\r\n")
@@ -87,8 +101,19 @@ class Connection(Client):
         return self._build_message(0, subject, reply, data, parsed)
 
     def post(self, subject: bytes, message: bytes) -> None:
-        """Publish a message that `encode_message` has returned, without waiting."""
-        command = b"HPUB %s %s" % (subject, message)
+        """Publish a message that `encode_message` has returned, without waiting. Raises an error of nats-py."""
+        self._post(b"HPUB %s %s" % (subject, message))
+
+    def post_payload(self, subject: bytes, payload: bytes) -> None:
+        """Publish a message without headers, and without waiting. Raises an error of nats-py."""
+        self._post(b"PUB %s %d\r\n%s\r\n" % (subject, len(payload), payload))
+
+    def _post(self, command: bytes) -> None:
+        """Send a command with the next ones, or after the next reconnect."""
+        if self.is_closed:
+            raise ConnectionClosedError
+        if not self.is_connected and self._pending_data_size + len(command) > self._max_pending_size:
+            raise OutboundBufferLimitError
         self._pending.append(command)
         self._pending_data_size += len(command)
         if self._flush_queue is not None and self._flush_queue.empty():
@@ -100,6 +125,24 @@ class Connection(Client):
             await super()._process_msg(sid, subject, reply, data, headers or b"")
         elif sid in self._subs:
             take(subject, reply, data, headers or b"")
+
+    async def publish(
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, Any] | None = None
+    ) -> None:
+        """Publish a message like nats-py, with less work for a plain one on a connection that is up."""
+        block = _plain_block(headers) if headers else b""
+        size = len(payload)
+        if (
+            block is None
+            or self._status != Client.CONNECTED
+            or size > min(self._max_payload, self._max_pending_size - self._pending_data_size)
+            or not (_is_plain(subject) and _is_plain(reply or "-"))
+        ):
+            await super().publish(subject, payload, reply, headers)
+            return
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += size
+        self._post(hpub_cmd(subject, reply, block, payload) if block else pub_cmd(subject, reply, payload))
 
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
@@ -187,21 +230,22 @@ class _Parser(Parser):
         The beginning of another one stays in the buffer.
         """
         at = 0
-        while data.startswith(b"HMSG ", at):
+        while (verb := data[at : at + 4]) in _WORDS:
             line_end = data.find(b"\r\n", at)
-            parts = data[at + 5 : line_end].split(b" ")
-            if line_end < 0 or len(parts) != 5:
+            words = data[at : line_end if line_end >= 0 else at].split(b" ")
+            extra = len(words) - _WORDS[verb]
+            if extra not in (0, 1):
                 break
-            subject, sid, reply, header_size, size = parts
+            sid = words[2]
             take = self._takers.get(int(sid)) if sid.isdigit() else None
             if take is None or int(sid) not in self._connection._subs:
                 break
             start = line_end + 2
-            body, end = start + int(header_size), start + int(size)
+            body, end = start + (int(words[-2]) if verb == b"HMSG" else 0), start + int(words[-1])
             if end + 2 > len(data):
                 self.buf += data[at:]
                 return b""
-            take(subject, reply, data[body:end], data[start:body])
+            take(words[1], words[3] if extra else b"", data[body:end], data[start:body])
             at = end + 2
         return data[at:]
 
@@ -216,7 +260,7 @@ def encode_message(payload: bytes, headers: Mapping[str, str]) -> bytes:
 
 def _plain_block(headers: Mapping[str, str]) -> bytes | None:
     """Return the encoded headers, or None if a name isn't one of the product's or a value contains a line break."""
-    if not envelope.HEADERS.issuperset(headers):
+    if not PLAIN.issuperset(headers):
         return None
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
@@ -301,7 +345,7 @@ def _servers(url: str) -> dict[str, Any]:
     return options
 
 
-async def connect_once(url: str, tls: ssl.SSLContext | None) -> Client:
+async def connect_once(url: str, tls: ssl.SSLContext | None) -> Connection:
     """Connect for one step of a command, without a second attempt; raises the library's errors and `OSError`."""
     connection = Connection()
     await connection.connect(

@@ -121,6 +121,8 @@ def command(
     and its commit creates the document. If one exists, the method runs again on the stored state, so it must not change
     its arguments.
 
+    A method may return its result as `msgspec.Raw`, in JSON. It is passed on as it is, and only the test kit checks it.
+
     `turn_deadline` is the number of seconds that the method may take, by default `AIDEVOS_TURN_DEADLINE`. Past it, the
     method is cancelled and undone, and the caller gets `turn-timeout`.
     """

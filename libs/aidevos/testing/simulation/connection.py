@@ -134,6 +134,9 @@ class SimulatedConnection(Connection):
         else:
             self._unsent.append(command)
 
+    # nats-py's own ends in `_send_publish`.
+    publish = Client.publish
+
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
     ) -> None:
@@ -197,6 +200,9 @@ class SimulatedConnection(Connection):
         sizes, _, body = message.partition(b"\r\n")
         head = int(sizes.split()[0])
         self._send("pub", subject.decode(), "", body[head:-2], body[:head])
+
+    def post_payload(self, subject: bytes, payload: bytes) -> None:
+        self._send("pub", subject.decode(), "", bytes(payload), b"")
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         link, self._link = self._link, None

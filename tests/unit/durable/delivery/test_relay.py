@@ -15,7 +15,7 @@ from aidevos.contracts.subjects import PARTITIONS
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError, OrderConflict
-from aidevos.durable.delivery import relay
+from aidevos.durable.delivery import lanes
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import CommitPoint, StoreError
 from aidevos.durable.turns.pending import PendingCommit
@@ -347,7 +347,7 @@ class ConflictingBus(MemoryBus):
 
 
 async def test_a_conflict_about_the_order_is_not_retried_in_a_tight_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "BACKOFF", Backoff(60.0, 60.0))
+    monkeypatch.setattr(lanes, "BACKOFF", Backoff(60.0, 60.0))
     async with ObjectKit(Tally, bus=ConflictingBus()) as kit:
         await kit.call("tally", "a", "add_loudly")
         await until(lambda: kit.bus.published == 2)
@@ -358,7 +358,8 @@ async def test_a_conflict_about_the_order_is_not_retried_in_a_tight_loop(monkeyp
 async def test_a_bug_while_an_entry_is_sent_does_not_end_its_lane(
     kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent, failed = kit.runtime._relay._on_sent, []
+    publisher = kit.runtime._relay._events
+    sent, failed = publisher._on_sent, []
 
     def stumble(activation: Any, number: int) -> None:
         if not failed:
@@ -368,10 +369,12 @@ async def test_a_bug_while_an_entry_is_sent_does_not_end_its_lane(
 
     gate = asyncio.Event()
     kit.store.faults.append(gate)
-    monkeypatch.setattr(kit.runtime._relay, "_on_sent", stumble)
+    monkeypatch.setattr(publisher, "_on_sent", stumble)
     calls = [await begun(kit.call("tally", "a", "add_loudly")) for _ in range(3)]
     gate.set()
     await asyncio.gather(*calls)
 
-    await until(lambda: values(kit.bus) == [1, 2, 3])
+    await until(lambda: failed)
+    await kit.call("tally", "a", "add_loudly")
+    await until(lambda: values(kit.bus) == [1, 2, 3, 4])
     assert len(failed) == 1

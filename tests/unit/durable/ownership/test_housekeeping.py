@@ -11,8 +11,8 @@ import pytest
 from aidevos.contracts.subjects import PARTITIONS, partition
 from aidevos.durable.base import slices
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.bus.port import BusError
-from aidevos.durable.delivery import relay
+from aidevos.durable.bus.port import BusError, Event
+from aidevos.durable.delivery import event_publisher, lanes
 from aidevos.durable.ownership import commit, housekeeping, lifecycle
 from aidevos.durable.ownership.housekeeping import Housekeeping
 from aidevos.durable.store.memory import MemoryStore
@@ -113,23 +113,23 @@ async def test_few_tasks_send_however_many_objects_wait(monkeypatch: pytest.Monk
     class HangingBus(MemoryBus):
         gate = asyncio.Event()
 
-        async def publish(self, *args: Any, **options: Any) -> int:
+        async def publish_batch(self, events: Sequence[Event]) -> list[int | Exception]:
             await self.gate.wait()
-            return await super().publish(*args, **options)
+            return await super().publish_batch(events)
 
-    monkeypatch.setattr(relay, "AT_ONCE", 5)
+    monkeypatch.setattr(event_publisher, "BATCH_COUNT", 5)
     async with ObjectKit(Tally, bus=HangingBus()) as kit:
         before = len(asyncio.all_tasks())
         await asyncio.gather(*(kit.call("tally", f"o{number}", "add_loudly") for number in range(200)))
         await quiet()
-        assert len(asyncio.all_tasks()) == before + 5
+        assert len(asyncio.all_tasks()) == before + event_publisher.BATCHES
         HangingBus.gate.set()
         await kit.settle()
         assert len(kit.bus.events) == 200
 
 
 async def test_a_type_that_does_not_answer_delays_no_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "AT_ONCE", 2)
+    monkeypatch.setattr(lanes, "AT_ONCE", 2)
     never = asyncio.Event()
     async with ObjectKit(Tally) as kit:
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aidevos import Backoff
 from aidevos.contracts.errors import Failure
-from aidevos.durable.delivery import relay as outbox
+from aidevos.durable.delivery import lanes
 from aidevos.durable.ownership import commit
 from aidevos.testing import ObjectKit
 from services.objects.account import Account
@@ -31,7 +31,7 @@ crashes = st.lists(st.integers(0, 60), max_size=5)
 def _impatient() -> Iterator[None]:
     """Retry without pauses."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (commit, outbox):
+        for module in (commit, lanes):
             patch.setattr(module, "BACKOFF", Backoff(0.0, 0.0))
         patch.setattr(commit, "CLEAR_AFTER", 0.0)
         yield

@@ -30,6 +30,8 @@ from tests.support.kits import failure
 DAY = 86_400.0
 MAY = frozenset({"webhooks:self", "events:read"})
 HOOK = "0190" + "b" * 28
+# A time after the creation of the webhooks that `webhook` returns.
+AFTER = "2026-11-02T00:00:00.000Z"
 
 
 class Sender:
@@ -328,8 +330,8 @@ def webhook(id: str, *events: str, **changed: Any) -> WebhookInfo:
         disabled_reason="",
         failing_since=None,
         version=1,
-        created_at="",
-        updated_at="",
+        created_at="2026-11-01T00:00:00.000Z",
+        updated_at="2026-11-01T00:00:00.000Z",
     )
     return msgspec.structs.replace(made, **changed)
 
@@ -354,7 +356,7 @@ def test_patterns_say_which_webhooks_want_an_event() -> None:
 
 
 def event(type: str, **data: Any) -> Any:
-    document = {"specversion": "1.0", "id": "e", "source": "s", "type": "t", "time": "", "datacontenttype": "j"}
+    document = {"specversion": "1.0", "id": "e", "source": "s", "type": "t", "time": AFTER, "datacontenttype": "j"}
     return parse_event(f"event.{type}.x.created", msgspec.json.encode(document | {"data": data}))
 
 
@@ -373,7 +375,7 @@ def test_collections_and_projects_narrow_what_has_one() -> None:
 
 def item_event(number: int = 1) -> Delivery:
     data = {"collection": "books", "id": "i", "version": 1, "owner": "ada", "incarnation": "x"}
-    document = {"specversion": "1.0", "id": "e", "source": "s", "type": "item.created", "time": ""}
+    document = {"specversion": "1.0", "id": "e", "source": "s", "type": "item.created", "time": AFTER}
     payload = msgspec.json.encode(document | {"datacontenttype": "j", "data": data})
     return Delivery("event.item.x.created", payload, f"item:x:{number}", attempt=50)
 
@@ -430,7 +432,7 @@ async def test_what_webhooks_bring_about_is_for_none(owners: Owners) -> None:
     outside = ObjectCaller()
     fan = fan_out(outside, owners, webhook("a", "*", "webhook.*", "delivery.*"))
     for type in ("webhook", "delivery"):
-        await fan.handle(item_event()._replace(subject=f"event.{type}.x.changed"))
+        await fan.handle(item_event()._replace(subject=f"event.{type}.x.used"))
 
     assert outside.begun == []
 

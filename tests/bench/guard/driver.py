@@ -1,0 +1,85 @@
+"""A stand-in for MongoDB's driver, and stores on it.
+
+It encodes what the store gives to the driver, as the driver does, and answers at once. What a store does with commits
+and documents can thus be counted without a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from aidevos.durable.store import codec, mongo
+from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import Commit, Document, Find, Outcome
+
+CONCERN = SimpleNamespace(document={"w": "majority"}, level="majority")
+
+
+class Driver:
+    """The driver's client, database and collection in one. Each search finds `documents`."""
+
+    write_concern = read_concern = CONCERN
+
+    def __init__(self, *_: object, **options: object) -> None:
+        self.documents: list[bytes] = []
+        self._reply = b""
+
+    def get_database(self, *_: object, **options: object) -> Driver:
+        return self
+
+    def get_collection(self, *_: object, **options: object) -> Driver:
+        return self
+
+    def __getitem__(self, name: str) -> Driver:
+        return self
+
+    async def command(self, command: dict[str, Any], **options: object) -> Any:
+        bson.encode(command)
+        if "find" in command:
+            self._reply = self._reply or _encode_reply(self.documents)
+            return RawBSONDocument(self._reply, codec.RAW)
+        return {"ok": 1.0, "n": len(command.get("updates", ()))}
+
+    async def bulk_write(self, updates: Sequence[Any], **options: object) -> None:
+        for update in updates:
+            bson.encode({"q": update._filter, "u": update._doc, "upsert": update._upsert})
+
+
+def _encode_reply(documents: Sequence[bytes]) -> bytes:
+    """Return the server's reply to a search that finds these documents."""
+    found = [RawBSONDocument(document, codec.RAW) for document in documents]
+    return bson.encode({"ok": 1.0, "cursor": {"id": 0, "firstBatch": found}})
+
+
+class DrivenStore(MemoryStore):
+    """A store in memory whose commits and searches do the work of the MongoDB store.
+
+    Commits are encoded, not applied, so objects must stay active. `committed` is the last batch.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.driver = Driver()
+        self.committed: list[Commit] = []
+        with patch.object(mongo, "AsyncIOMotorClient", lambda *_, **options: self.driver):
+            self.mongo = MongoStore("mongodb://nowhere", "guard")
+
+    async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
+        self.committed = list(commits)
+        return await self.mongo.commit(type, commits)
+
+    async def find(self, type: str, wanted: Find) -> list[Document]:
+        return await self.mongo.find(type, wanted)
+
+
+def stored(document: Document) -> bytes:
+    """Return an object as a search finds it in MongoDB."""
+    found = {"_id": document.id, "version": document.version, "schema": document.schema, "state": document.state}
+    return bson.encode(found)

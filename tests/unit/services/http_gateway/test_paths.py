@@ -1,0 +1,61 @@
+"""The index of paths finds the same route as trying all routes in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.routing import Match, Route
+
+from services.http_gateway.http.paths import Paths
+
+SHAPES = st.lists(
+    st.lists(st.sampled_from(["a", "b", "", None]), min_size=1, max_size=4).map(tuple), max_size=8, unique=True
+)
+PATHS = st.lists(st.sampled_from(["a", "b", "c", ""]), min_size=1, max_size=5)
+
+
+class Endpoint:
+    """Notes the scope of each request that reaches it."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict[str, Any]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+
+
+def path_of(shape: tuple[str | None, ...]) -> str:
+    return "".join(f"/{{v{number}}}" if part is None else f"/{part}" for number, part in enumerate(shape))
+
+
+def precedence(shape: tuple[str | None, ...]) -> list[bool]:
+    return [part is None for part in shape]
+
+
+@given(SHAPES, PATHS)
+async def test_a_path_gets_the_first_route_that_matches_with_literals_before_variables(
+    shapes: list[tuple[str | None, ...]], segments: list[str]
+) -> None:
+    endpoint, default = Endpoint(), Endpoint()
+    routes = [Route(path_of(shape), endpoint) for shape in sorted(shapes, key=precedence)]
+    scope: dict[str, Any] = {"type": "http", "path": "/" + "/".join(segments), "method": "GET"}
+    matches = [(route, found) for route in routes for match, found in [route.matches(scope)] if match is Match.FULL]
+
+    await Paths(reversed(routes), default)(dict(scope), None, None)  # type: ignore[arg-type]
+
+    if not matches:
+        assert (len(endpoint.scopes), len(default.scopes)) == (0, 1)
+    else:
+        (reached,) = endpoint.scopes
+        assert (reached["route"], reached["path_params"]) == (matches[0][0], matches[0][1]["path_params"])
+
+
+async def test_of_routes_with_one_shape_the_first_counts() -> None:
+    first, second, default = Endpoint(), Endpoint(), Endpoint()
+
+    await Paths([Route("/a/{x}", first), Route("/a/{y}", second)], default)({"path": "/a/1"}, None, None)  # type: ignore[arg-type]
+
+    assert [scope["path_params"] for scope in first.scopes] == [{"x": "1"}]
+    assert not second.scopes
