@@ -153,7 +153,7 @@ class SimulatedConnection(Connection):
         self,
         subject: str,
         payload: bytes = b"",
-        timeout: float = 0.5,
+        timeout: float = 0.5,  # noqa: ASYNC109
         old_style: bool = False,
         headers: dict[str, Any] | None = None,
     ) -> Msg:

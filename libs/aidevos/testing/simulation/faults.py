@@ -1,8 +1,7 @@
 """The faults that a simulated fleet must survive, each at a chosen moment.
 
-A fault of a process strikes some callbacks after its moment, so it can hit any await. It may wait for what a process
-does seldom and what must not be interrupted, such as a commit. Everything heals by itself after some time: a cut network
-is restored, a killed host starts again.
+A fault of a process strikes some callbacks after its moment, so it can hit any await. It may wait for something delicate,
+such as a commit. Everything heals by itself after some time: a cut network is restored, a killed host starts again.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from aidevos.contracts import subjects
 from aidevos.testing.simulation.fleet import LEASE, Fleet, HostNode, Node
 
 BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET)
-# What a process sends or gets when a fault strikes: calls of the store and their answers, and messages by their subject.
+# What a process does when a fault strikes: calls of the store, their answers, and messages by their subject.
 CLAIM = f"$KV.{subjects.PLACEMENT_BUCKET}."
 RELEASE = f"empty.{CLAIM}"
 MOMENTS = (
@@ -59,9 +58,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 class Faults:
     """Strikes a fleet with faults, and heals it. `on_change` is called when one begins or ends."""
 
-    def __init__(
-        self, fleet: Fleet, hosts: list[HostNode], clients: list[Node], on_change: Callable[[], None]
-    ) -> None:
+    def __init__(self, fleet: Fleet, hosts: list[HostNode], clients: list[Node], on_change: Callable[[], None]) -> None:
         self._fleet = fleet
         self._on_change = on_change
         self._hosts = hosts

@@ -74,5 +74,7 @@ def make_plan(seed: int, operations: int = OPERATIONS, faults: bool = True, only
 
 def _describe(fault: Fault) -> str:
     parts = [fault.kind, f"node {fault.node}"]
-    parts += [f"{name} {value}" for name in ("moment", "seconds", "callbacks", "share") if (value := getattr(fault, name))]
+    parts += [
+        f"{name} {value}" for name in ("moment", "seconds", "callbacks", "share") if (value := getattr(fault, name))
+    ]
     return ", ".join(parts)

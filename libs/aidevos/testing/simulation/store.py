@@ -155,6 +155,7 @@ class SimulatedStore:
             late.cancel()
 
     def _arrive(self, name: str, apply: Callable[[], Any], answered: asyncio.Future[Any], answers: bool) -> None:
+        settle: Callable[..., object]
         try:
             settle, result = _resolve, apply()
         except StoreError as error:
