@@ -1,7 +1,8 @@
 """The faults that a simulated fleet must survive, each at a chosen moment.
 
-A fault of a process strikes some callbacks after its moment, so it can hit any await. It may wait for something delicate,
-such as a commit. Everything heals by itself after some time: a cut network is restored, a killed host starts again.
+A fault of a process strikes some callbacks after its moment, so it can hit any await. It may wait until the process does
+something delicate, as a commit is. Everything heals by itself after some time: a cut network is restored, a killed host
+starts again.
 """
 
 from __future__ import annotations
