@@ -1,8 +1,8 @@
 """Mutations of the product are found by the simulation.
 
 Each test begins with seeds at which a search with its workload and kinds of faults found the mutation. A change of the
-product may shift what seeds do. Then the test searches all seeds below `MOST`, and is slow until those that it finds are
-in its list. Without the mutation, the seed that finds it violates nothing.
+product may shift what seeds do. Then the test searches all seeds below `MOST`, and is slow until its list has what
+it finds. Without the mutation, the seed that finds it violates nothing.
 """
 
 from __future__ import annotations

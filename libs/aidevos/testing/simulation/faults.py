@@ -1,8 +1,7 @@
 """The faults that a simulated fleet must survive, each at a chosen moment.
 
-A fault of a process strikes some callbacks after its moment, so it can hit any await. It may wait for a delicate step of
-the process, such as a commit. Everything heals by itself after some time: a cut network is restored, a killed host
-starts again.
+A fault of a process strikes some callbacks after its moment, so it can hit any await. It may wait for a delicate step,
+such as a commit. Everything heals by itself after some time: a cut network is restored, a killed host starts again.
 """
 
 from __future__ import annotations
