@@ -60,9 +60,9 @@ class Fleet:
         types: Sequence[type[BaseDurableObject[Any]]],
         partitions: int,
         settings: Settings,
-        limits: Limits,
+        limits: Limits | None = None,
     ) -> None:
-        self.limits = limits
+        self.limits = limits or Limits()
         self.loop = loop
         self.rng = rng
         self.partitions = partitions
