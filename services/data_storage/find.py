@@ -201,6 +201,10 @@ def _sort_key(document: Document, sort: list[Field], paths: list[Path]) -> str:
 
 
 def _show(document: Document, fields: list[Path] | None) -> bytes:
+    """Return an item in JSON, as it is stored or, with `fields`, only these parts of its data."""
+    text: str | None = (document.state or {}).get(SHOWN)
+    if text is not None and fields is None:
+        return text.encode()
     item = show(msgspec.convert(document.state, ItemState), document.version)
     return bytes(item if fields is None else project_shown(item, fields))
 

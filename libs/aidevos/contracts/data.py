@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -50,6 +51,7 @@ def check_collection(name: str) -> None:
         raise Failure("invalid", f"a collection's name must match {COLLECTION_PATTERN}", field="collection")
 
 
+@lru_cache(maxsize=10_000)
 def item_object(collection: str, id: str) -> str:
     """Return the ID of the `item` object for this item. Raises `not-found` for invalid names."""
     if not subjects.is_id(id) or not _is_collection(collection):

@@ -18,6 +18,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -62,12 +63,14 @@ class Verdict(NamedTuple):
 
         The parameter `cost` isn't in the draft, which tells clients to ignore parameters that they don't know.
         """
-        name, quota, window = self.name.encode(), self.policy.capacity, self.policy.capacity * self.policy.interval
-        state = name, self.remaining, math.ceil(self.reset), self.cost
-        return (
-            (b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name, quota, math.ceil(window))),
-            (b"ratelimit", b'"%s";r=%d;t=%d;cost=%d' % state),
-        )
+        state = self.name.encode(), self.remaining, math.ceil(self.reset), self.cost
+        return _policy_header(self.name, self.policy), (b"ratelimit", b'"%s";r=%d;t=%d;cost=%d' % state)
+
+
+@lru_cache(maxsize=1000)
+def _policy_header(name: str, policy: Policy) -> tuple[bytes, bytes]:
+    window = math.ceil(policy.capacity * policy.interval)
+    return b"ratelimit-policy", b'"%s";q=%d;w=%d' % (name.encode(), policy.capacity, window)
 
 
 class RateLimited(Failure):

@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 from nats.aio.client import PING_PROTO, Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.errors import AuthorizationError, SecureConnWantedError
+from nats.errors import AuthorizationError, ConnectionClosedError, OutboundBufferLimitError, SecureConnWantedError
 from nats.errors import Error as NatsError
 from nats.protocol import parser
 from nats.protocol.command import hpub_cmd, pub_cmd, unsub_cmd
@@ -101,10 +101,19 @@ class Connection(Client):
         return self._build_message(0, subject, reply, data, parsed)
 
     def post(self, subject: bytes, message: bytes) -> None:
-        """Publish a message that `encode_message` has returned, without waiting."""
+        """Publish a message that `encode_message` has returned, without waiting. Raises an error of nats-py."""
         self._post(b"HPUB %s %s" % (subject, message))
 
+    def post_payload(self, subject: bytes, payload: bytes) -> None:
+        """Publish a message without headers, and without waiting. Raises an error of nats-py."""
+        self._post(b"PUB %s %d\r\n%s\r\n" % (subject, len(payload), payload))
+
     def _post(self, command: bytes) -> None:
+        """Send a command with the next ones, or after the next reconnect."""
+        if self.is_closed:
+            raise ConnectionClosedError
+        if not self.is_connected and self._pending_data_size + len(command) > self._max_pending_size:
+            raise OutboundBufferLimitError
         self._pending.append(command)
         self._pending_data_size += len(command)
         if self._flush_queue is not None and self._flush_queue.empty():

@@ -36,8 +36,8 @@ OBJECT_COUNT = 64
 BATCHES = 4
 # Seconds for which events gather while many come. That is, if the last batch had at least `SEVERAL` events, and at that
 # rate a batch gets at least `MANY`.
-GATHER_FOR = 0.03
-SEVERAL, MANY = 4, 24
+GATHER_FOR = 0.05
+SEVERAL, MANY = 4, 16
 
 Batch = list[tuple[Lane, list[Event]]]
 Results = Sequence[tuple[Event, int | Exception]]

@@ -177,7 +177,6 @@ class Host:
             self._membership.follow_leases(),
             self._placement.follow(),
             self._placement.run(),
-            self._replies.run(),
             self._events.run(),
             *(self._tells.follow(type) for type in self._environment.registry.types),
             housekeeping.keep_sweeping(),

@@ -16,6 +16,7 @@ from functools import lru_cache
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
 
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import Failure
@@ -94,7 +95,9 @@ class Reception:
     def _refuse(self, reply: bytes, wait: float) -> None:
         _OVERLOADED.inc()
         if reply:
-            self._connection.post(reply, _overloaded(min(max(math.ceil(wait), 1), LONGEST_RETRY)))
+            # Without a connection, the caller gets nothing and repeats the request.
+            with suppress(NatsError):
+                self._connection.post(reply, _overloaded(min(max(math.ceil(wait), 1), LONGEST_RETRY)))
         else:
             log.warning("a request without a reply subject was refused: too many requests wait in this process")
 

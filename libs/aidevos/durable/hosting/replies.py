@@ -7,52 +7,48 @@ import logging
 from collections import deque
 from functools import lru_cache
 
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
 
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import Failure
+from aidevos.durable.client.connection import Connection, encode_message
 from aidevos.durable.turns.headers import Reply
 
 log = logging.getLogger(__name__)
 
 
 class ReplySender:
-    """Sends answers over one connection, in order."""
+    """Sends answers over one connection, in order. Those of one turn of the event loop leave together after it."""
 
-    def __init__(self, connection: Client) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._queue: deque[tuple[str, Reply]] = deque()
-        self._filled = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._loop = asyncio.get_running_loop()
 
     def send(self, reply_to: str, reply: Reply) -> None:
         """Queue an answer without waiting."""
+        if not self._queue:
+            self._loop.call_soon(self._post_all)
         self._queue.append((reply_to, reply))
-        self._filled.set()
-        self._empty.clear()
 
-    async def run(self) -> None:
-        """Send the queued answers until cancelled."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._queue:
-                reply_to, reply = self._queue.popleft()
-                try:
-                    headers = problem_headers(reply.payload) if reply.failed else None
-                    await self._connection.publish(reply_to, reply.payload, headers=headers)
-                except MaxPayloadError:
-                    self.send(reply_to, Reply.of(Failure("internal", "the answer exceeds the payload limit of NATS")))
-                except NatsError as error:
-                    log.warning("sending an answer failed: %s", error)
-            self._empty.set()
+    def _post_all(self) -> None:
+        while self._queue:
+            reply_to, reply = self._queue.popleft()
+            if len(reply.payload) > self._connection.max_payload:
+                reply = Reply.of(Failure("internal", "the answer exceeds the payload limit of NATS"))
+            try:
+                if reply.failed:
+                    message = encode_message(reply.payload, problem_headers(reply.payload))
+                    self._connection.post(reply_to.encode(), message)
+                else:
+                    self._connection.post_payload(reply_to.encode(), reply.payload)
+            except NatsError as error:
+                log.warning("sending an answer failed: %r", error)
 
     async def flush(self) -> None:
         """Return when all queued answers were sent."""
-        await self._empty.wait()
+        while self._queue:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
     def refuse_all(self, failure: Failure) -> None:
         """Replace all queued answers by this failure."""

@@ -101,9 +101,12 @@ class ObjectType:
             raise Defect(f"the state of {self.cls.__name__} can't be stored: {detail}") from None
         return encoded
 
-    def check_state(self, encoded: bytes) -> None:
-        """Raise `msgspec.ValidationError` if an encoded state couldn't be loaded again."""
-        msgspec.convert(codec.decode(encoded), self.cls.state_type, str_keys=True)
+    def check_state(self, state: msgspec.Struct) -> None:
+        """Raise `msgspec.ValidationError` if a state couldn't be loaded again after it was stored.
+
+        BSON changes nothing that this conversion looks at, so the state is not decoded for it.
+        """
+        msgspec.convert(msgspec.to_builtins(state, str_keys=True), self.cls.state_type, str_keys=True)
 
     def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
         """Convert a caller's map to a state. Raises `invalid` with the path."""

@@ -181,7 +181,7 @@ class MongoStore:
         direction = -1 if wanted.descending else 1
         return await self._search(
             f"obj_{type}",
-            all_of(clauses),
+            all_of(clauses) if len(clauses) > 1 else clauses[0],
             wanted.limit,
             wanted.within,
             wanted.size,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from typing import Any, TypeAlias
 
 from aidevos.durable.store.conditions import (
@@ -41,6 +41,7 @@ def compile_condition(condition: Condition) -> Filter:
     return _compile(condition)
 
 
+@lru_cache(maxsize=10_000)
 def field(path: Path) -> str:
     """Return the dotted field name of a path in the state. Raises `ValueError` like `compile_condition`."""
     for name in path:
@@ -51,7 +52,8 @@ def field(path: Path) -> str:
 
 def _test_value(path: Path, test: Filter) -> Filter:
     """Return the filter that applies a test to the value at a path, unless it is a list or behind one."""
-    return all_of([{field(path): test | NO_LIST}, *_through_maps(path)])
+    own = {field(path): test | NO_LIST}
+    return own if len(path) == 1 else own | dict.fromkeys(_maps_above(path), NO_LIST)
 
 
 def all_of(filters: Iterable[Filter]) -> Filter:
@@ -81,8 +83,9 @@ def _flatten(filters: Iterable[Filter]) -> Iterator[Filter]:
                 yield {name: test}
 
 
-def _through_maps(path: Path) -> list[Filter]:
-    return [{field(path[:length]): NO_LIST} for length in range(1, len(path))]
+def _maps_above(path: Path) -> list[str]:
+    """Return the field names of the maps through which a path leads."""
+    return [field(path[:length]) for length in range(1, len(path))]
 
 
 def _equal(value: Any) -> Filter:
@@ -115,7 +118,7 @@ def _(condition: OneOf) -> Filter:
 
 @_compile.register
 def _(condition: Exists) -> Filter:
-    return all_of([{field(condition.path): {"$exists": True}}, *_through_maps(condition.path)])
+    return {field(condition.path): {"$exists": True}} | dict.fromkeys(_maps_above(condition.path), NO_LIST)
 
 
 @_compile.register
@@ -130,7 +133,7 @@ def _(condition: Contains) -> Filter:
 @_compile.register
 def _(condition: Includes) -> Filter:
     path = condition.path
-    return all_of([{field(path): {"$elemMatch": _equal(condition.value)}}, *_through_maps(path)])
+    return {field(path): {"$elemMatch": _equal(condition.value)}} | dict.fromkeys(_maps_above(path), NO_LIST)
 
 
 @_compile.register

@@ -69,6 +69,8 @@ class Activation:
         self.stream = StreamPosition()
         self.pending: PendingCommit | None = None
         self.in_flight: PendingCommit | None = None
+        # Hashes of the snapshot and of the state that a query has found equal to it.
+        self.seen = (0, 0)
         # The latest outcomes of confidential commands, which are never stored.
         self.ephemeral: dict[str, Record] = {}
 

@@ -41,13 +41,13 @@ def complete(turn: Turn, result: Any) -> Reply:
     Raises if the state can't be stored or the result can't be sent; nothing has then entered a commit.
     """
     activation, request, effects = turn.activation, turn.request, turn.effects
-    encoded = activation.type.encode_state(activation.state)
     if not request.method.is_command:
-        if encoded != activation.snapshot:
+        if not _is_unchanged(activation):
             raise RuntimeError(f"the query {request.method.name} changed the state")
         return _answer(turn, result)
+    encoded = activation.type.encode_state(activation.state)
     if encoded != activation.snapshot:
-        activation.type.check_state(encoded)
+        activation.type.check_state(activation.state)
     effects.check_bounds(encoded, effects.entries)
     changed = encoded != activation.snapshot or not activation.exists or effects.deleted
     before = (activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at)
@@ -83,6 +83,20 @@ def record_outcome(turn: Turn, reply: Reply, *, durable: bool) -> None:
 def roll_back(activation: Activation) -> None:
     """Restore the state from before the turn."""
     activation.restore(activation.snapshot)
+
+
+def _is_unchanged(activation: Activation) -> bool:
+    """Return True if a query has left the state as it was.
+
+    MessagePack takes a tenth of the time of BSON. So the state is compared with the snapshot once, and their hashes are
+    kept for the next queries.
+    """
+    seen = hash(activation.snapshot), hash(msgspec.msgpack.encode(activation.state))
+    if seen != activation.seen:
+        if activation.type.encode_state(activation.state) != activation.snapshot:
+            return False
+        activation.seen = seen
+    return True
 
 
 def _answer(turn: Turn, result: Any) -> Reply:

@@ -203,7 +203,7 @@ class Turn:
         self._only_in_command("checkpoint")
         activation, effects = self.activation, self.effects
         encoded = activation.type.encode_state(activation.state)
-        activation.type.check_state(encoded)
+        activation.type.check_state(activation.state)
         effects.check_bounds(encoded, effects.entries)
         effects.check_document(encoded, b"")
         changed = encoded != activation.snapshot or not activation.exists

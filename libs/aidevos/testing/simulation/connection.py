@@ -155,6 +155,9 @@ class SimulatedConnection(Connection):
         head = int(sizes.split()[0])
         self._send("pub", subject.decode(), "", body[head:-2], body[:head])
 
+    def post_payload(self, subject: bytes, payload: bytes) -> None:
+        self._send("pub", subject.decode(), "", bytes(payload), b"")
+
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         link, self._link = self._link, None
         await super()._close(status, do_cbs)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from aidevos.contracts import envelope
 from aidevos.durable.client.connection import Connection, encode_message
@@ -132,10 +133,15 @@ async def test_a_message_that_is_handed_over_opens_with_its_headers() -> None:
     assert (message.subject, message.reply, message.data, message.headers) == ("s", "r", b"x", {"Deadline": "5"})
 
 
-async def test_a_posted_message_is_on_the_wire_as_a_published_one() -> None:
+@pytest.mark.parametrize("headers", [{envelope.ERROR_CODE: "503"}, None], ids=["headers", "none"])
+async def test_a_posted_message_is_on_the_wire_as_a_published_one(headers: dict[str, str] | None) -> None:
     connection = Connection()
+    connection._max_pending_size = 1024
 
-    connection.post(b"_INBOX.a", encode_message(b"{}", {envelope.ERROR_CODE: "503"}))
+    if headers:
+        connection.post(b"_INBOX.a", encode_message(b"{}", headers))
+    else:
+        connection.post_payload(b"_INBOX.a", b"{}")
 
     client = Client()
     commands: list[bytes] = []
@@ -144,5 +150,19 @@ async def test_a_posted_message_is_on_the_wire_as_a_published_one() -> None:
         commands.append(cmd)
 
     client._send_command = keep  # type: ignore[method-assign]
-    await client._send_publish("_INBOX.a", "", b"{}", 2, {envelope.ERROR_CODE: "503"})
+    await client._send_publish("_INBOX.a", "", b"{}", 2, headers)
     assert b"".join(connection._pending).split() == b"".join(commands).split()
+
+
+async def test_what_is_posted_over_a_lost_connection_is_kept_up_to_a_bound_and_never_over_a_closed_one() -> None:
+    connection = Connection()
+    connection._max_pending_size = 60
+    for _ in range(2):
+        connection.post_payload(b"_INBOX.a", b"12345")
+    with pytest.raises(OutboundBufferLimitError):
+        connection.post_payload(b"_INBOX.a", b"x" * 60)
+    assert len(connection._pending) == 2
+
+    connection._status = Client.CLOSED
+    with pytest.raises(ConnectionClosedError):
+        connection.post_payload(b"_INBOX.a", b"12345")

@@ -134,7 +134,7 @@ async def test_a_batch_holds_a_bounded_number_of_bytes(bus: HoldingBus, monkeypa
     monkeypatch.setattr(event_publisher, "BATCH_BYTES", 1)
     async with ObjectKit(Tally, bus=bus) as kit:
         await add(kit, "a")
-        await add(kit, "a", "b", "c")
+        await add(kit, "b", "b", "c")
         bus.gate.set()
         await kit.settle()
         assert [len(batch) for batch in bus.batches] == [1, 1, 1, 1]

@@ -41,6 +41,7 @@ class Fleet:
     """Stands in for everything that a host has of the fleet. `events` records answers and releases in order."""
 
     incarnation = "test-0.1"
+    max_payload = 1024
 
     def __init__(self) -> None:
         self.subscriptions: dict[str, Subscription] = {}
@@ -66,8 +67,11 @@ class Fleet:
     def open_message(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> Msg:
         return Connection().open_message(subject, reply, data, headers)
 
-    async def publish(self, subject: str, payload: bytes, headers: Any = None) -> None:
-        self.events.append(f"{subject} gets {payload.decode()}")
+    def post_payload(self, subject: bytes, payload: bytes) -> None:
+        self.events.append(f"{subject.decode()} gets {payload.decode()}")
+
+    def post(self, subject: bytes, message: bytes) -> None:
+        self.post_payload(subject, message.partition(b"\r\n\r\n")[2])
 
     async def release(self) -> None:
         self.events.append("release")
@@ -121,7 +125,6 @@ def owning_host(kit: ObjectKit, fleet: Any) -> Host:
         setattr(host, part, fleet)
     fleet.host = host
     host._reception._authenticator = fleet
-    host._keep_running(host._replies.run())
     return host
 
 

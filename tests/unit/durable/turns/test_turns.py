@@ -65,6 +65,15 @@ async def test_a_query_that_changes_the_state_is_refused_and_undone(kit: ObjectK
     assert (await kit.call("tally", "a", "_read"))["version"] == 1
 
 
+async def test_a_query_that_changes_the_state_is_refused_after_others_that_did_not(kit: ObjectKit) -> None:
+    for value in (5, 10):
+        await kit.call("tally", "a", "add", {"by": 5})
+        for _ in range(2):
+            assert await kit.call("tally", "a", "value") == value
+            assert (await failure(kit.call("tally", "a", "cheat"))).code == "internal"
+    assert (await kit.call("tally", "a", "everything"))["value"] == 10
+
+
 async def test_a_query_on_nothing_sees_the_default_and_writes_nothing(kit: ObjectKit) -> None:
     assert await kit.call("tally", "a", "value") == 0
     assert (await failure(kit.call("tally", "a", "_read"))).code == "not-found"

@@ -16,6 +16,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.times import rfc3339_of
 from aidevos.contracts.webhooks import CHANGED, WebhookInfo, WebhookPage, delivery_id
 from aidevos.durable.bus.memory import MemoryBus
+from aidevos.durable.bus.port import Delivery
 from services.events.fan_out import GROUP, FanOut
 from services.events.subscriptions import MOST, Subscriptions
 from tests.support.kits import until
@@ -178,6 +179,13 @@ async def test_a_change_whose_process_dies_is_finished_by_the_next_one(bus: Watc
     async with running(bus, fleet):
         await until(lambda: fleet.begun)
         assert fleet.begun == [delivery_id("w", "counter:a:1")]
+
+
+async def test_a_change_is_never_given_up(bus: WatchedBus, fleet: Fleet) -> None:
+    fan: Any = FanOut(bus, fleet, Owners())  # type: ignore[arg-type]
+    change = Delivery("event.webhook.w.changed", b"{}", "webhook:w:1")
+    with pytest.raises(Failure):
+        await fan.bury(change, Failure("unavailable", "failed 50 times"))
 
 
 async def test_what_no_webhook_wants_any_more_is_no_longer_delivered(bus: WatchedBus, fleet: Fleet) -> None:
