@@ -14,7 +14,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up scale restart down ps logs check fast test lint static docs bench bench-guard simulate-placement simulate faults
+.PHONY: up scale restart down ps logs check fast test lint static docs bench bench-guard bench-peers simulate-placement simulate faults
 
 # The processes of each service of objects, as in `make up REPLICAS=2`.
 REPLICAS ?=
@@ -59,8 +59,17 @@ static: $(READY) $(CHART_TOOLS)
 docs: $(READY)
 	@$(VENV)/bin/zensical build --strict
 
+# QUICK=1 compares requests alone, in one short round.
 bench: $(READY)
-	@$(VENV)/bin/python -m tests.bench
+	@$(VENV)/bin/python -m tests.bench $(if $(QUICK),--quick)
+
+# The products that `make bench` compares with, in a folder and an environment of their own.
+PEERS := $(VENV)/bench-peers
+bench-peers: $(READY)
+	@mkdir -p $(PEERS) && cp tests/bench/peers/package.json $(PEERS)
+	@npm install --prefix $(PEERS) --no-audit --no-fund --no-package-lock --loglevel=error
+	@$(PYTHON) -m venv $(PEERS)/venv
+	@$(PEERS)/venv/bin/python -m pip install $(QUIETLY) --requirement tests/bench/peers/requirements.txt
 
 # The instructions that hot paths take, beside the recorded ones. RENEW=1 records those of this code.
 bench-guard: $(READY)

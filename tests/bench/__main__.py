@@ -20,7 +20,7 @@ import httpx2
 import psutil
 
 from aidevos.settings import SettingsError, load
-from tests.bench import accounts, alarms, data, events, gateway, hosts, steadiness, streams, tells
+from tests.bench import accounts, alarms, data, events, gateway, hosts, requests, steadiness, streams, tells
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import Compared, compare
 from tests.bench.load import Load, Order
@@ -31,7 +31,19 @@ from tests.support.servers import Servers, free_port
 DATABASE = "bench"
 START_WITHIN = 20.0
 LIFETIME = 86_400.0
-PARTS = ("objects", "accounts", "gateway", "data", "tells", "alarms", "events", "streams", "hosts", "steadiness")
+PARTS = (
+    "requests",
+    "objects",
+    "accounts",
+    "gateway",
+    "data",
+    "tells",
+    "alarms",
+    "events",
+    "streams",
+    "hosts",
+    "steadiness",
+)
 ITEMS = 20_000
 MANY_ITEMS = 1_000_000
 
@@ -100,6 +112,7 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
     if parts <= {"hosts", "steadiness"}:
         return report({}, of_hosts, steady)
     with stage() as ready, closing(Load()) as load, closing(Load()) as background:
+        compared_requests = measure_requests(ready, load, seconds, rounds) if "requests" in parts else []
         measures = measure_objects(ready, load, seconds, rounds) if "objects" in parts else {}
         wanted = []
         if "accounts" in parts:
@@ -125,7 +138,12 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
             _say("streams")
             compared += streams.measure(ready)
     _say("")
-    return report(measures, compared + of_hosts, steady)
+    return report(measures, compared + of_hosts, steady, compared_requests)
+
+
+def measure_requests(ready: Stage, load: Load, seconds: float, rounds: int) -> list[requests.Result]:
+    with _floor(ready.world.servers, "outbox") as outbox:
+        return requests.measure(ready, outbox, seconds, rounds, load, _say)
 
 
 def measure_hosts(rounds: int) -> list[Compared]:
@@ -167,7 +185,10 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=PARTS, action="append", help="one of the parts, by default all")
     parser.add_argument("--check", action="store_true", help="exit with status 1 when a target is missed")
+    parser.add_argument("--quick", action="store_true", help="only requests, in one round of a second")
     options = parser.parse_args()
+    if options.quick:
+        options.seconds, options.rounds, options.only = 1.0, 1, options.only or ["requests"]
     os.environ.setdefault("AIDEVOS_LOG_LEVEL", "ERROR")
     os.environ.update(AIDEVOS_RATE_LIMIT="1000000", AIDEVOS_RATE_BURST="10000000")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -1,16 +1,18 @@
 """The floors that the product is measured against, as processes: `python -m tests.bench.floors <name>`.
 
 `echo` only answers NATS requests. `http-echo` turns an HTTP request into one NATS request. `plain` is a service
-written without the product: counters and items on Starlette and motor.
+written without the product: counters and items on Starlette and motor. `outbox` is the same with an event for each
+write: it is stored in an outbox by the same transaction, published to JetStream and then removed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +28,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 ECHO_SUBJECT = "bench.echo"
+OUTBOX = "plain_outbox"
 
 
 async def echo() -> None:
@@ -110,11 +113,83 @@ def plain() -> Starlette:
     return Starlette(routes=routes, lifespan=lifespan)
 
 
+def outbox() -> Starlette:
+    """Serve the writes of `plain`, each with an event that is published at least once."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.nats = await nats.connect(os.environ["AIDEVOS_NATS_URL"])
+        app.state.stream = app.state.nats.jetstream()
+        app.state.client = AsyncIOMotorClient(os.environ["AIDEVOS_MONGO_URL"])
+        app.state.database = app.state.client.get_database(
+            os.environ["AIDEVOS_MONGO_DATABASE"], write_concern=WriteConcern(w="majority", j=True)
+        )
+        for name in (OUTBOX, "outbox_counters", "outbox_items"):
+            await app.state.database.drop_collection(name)
+            await app.state.database.create_collection(name)
+        yield
+        app.state.client.close()
+        await app.state.nats.close()
+
+    async def write(app: Starlette, kind: str, change: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Make a change and its event in one transaction, and publish the event."""
+
+        async def both(session: Any) -> tuple[Any, dict[str, Any]]:
+            made = await change(session)
+            event = {"_id": secrets.token_hex(16), "subject": f"event.plain.{kind}.changed", "data": made}
+            await app.state.database[OUTBOX].insert_one(event, session=session)
+            return made, event
+
+        async with await app.state.client.start_session() as session:
+            made, event = await session.with_transaction(both, write_concern=WriteConcern(w="majority", j=True))
+        headers = {"Nats-Msg-Id": event["_id"]}
+        await app.state.stream.publish(event["subject"], json.dumps(event["data"]).encode(), headers=headers)
+        await app.state.database[OUTBOX].delete_one({"_id": event["_id"]})
+        return made
+
+    async def increment(request: Request) -> Response:
+        by, counters = (await request.json())["by"], request.app.state.database["outbox_counters"]
+
+        async def change(session: Any) -> Any:
+            wanted, update = {"_id": request.path_params["id"]}, {"$inc": {"value": by}}
+            after = ReturnDocument.AFTER
+            return await counters.find_one_and_update(
+                wanted, update, upsert=True, return_document=after, session=session
+            )
+
+        return JSONResponse({"value": (await write(request.app, "counter", change))["value"]})
+
+    async def create(request: Request) -> Response:
+        item = {"_id": secrets.token_hex(16), **await request.json()}
+
+        async def change(session: Any) -> Any:
+            await request.app.state.database["outbox_items"].insert_one(item, session=session)
+            return item
+
+        return JSONResponse(await write(request.app, "item", change), 201)
+
+    async def replace(request: Request) -> Response:
+        item, wanted = await request.json(), {"_id": request.path_params["id"]}
+
+        async def change(session: Any) -> Any:
+            await request.app.state.database["outbox_items"].replace_one(wanted, item, upsert=True, session=session)
+            return item
+
+        return JSONResponse(await write(request.app, "item", change))
+
+    routes = [
+        Route("/counters/{id}", increment, methods=["POST"]),
+        Route("/items", create, methods=["POST"]),
+        Route("/items/{id}", replace, methods=["PUT"]),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
 def main(name: str) -> None:
     if name == "echo":
         uvloop.run(echo())
         return
-    app = {"http-echo": http_echo, "plain": plain}[name]()
+    app = {"http-echo": http_echo, "plain": plain, "outbox": outbox}[name]()
     port = int(os.environ["AIDEVOS_PORT"])
     uvicorn.run(app, port=port, loop="uvloop", http="httptools", log_level="error", access_log=False)
 

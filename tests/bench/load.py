@@ -13,7 +13,8 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
@@ -43,12 +44,13 @@ _length = re.compile(rb"\r\ncontent-length: (\d+)\r\n", re.IGNORECASE).search
 class Order(msgspec.Struct, kw_only=True):
     """Keep `in_flight` requests under way for `seconds`, after a short ramp.
 
-    `http` sends `requests` to `address` in turn. `nats` calls `method` of the counters `ids` in turn; with a `rate`, it
-    sends that many per second at random times, unless `in_flight` are under way. `nats-echo` calls the echo. `argon2`
-    verifies passwords with these parameters (passes, KiB, lanes) in a thread per core. `verify` checks access tokens
-    with the keys under `home`: the same token again and again, or a `fresh` one each time.
-    `constant` stands for a known `rate`. HTTP answers count if their status is among `counts`; any other status except
-    200 and 429 is an error.
+    `http` sends `requests` to `address` in turn. With a `rate`, it sends that many per second at even intervals: each
+    latency counts from when the request was due, even if it had to wait for a connection. `nats` calls `method` of the
+    counters `ids` in turn; with a `rate`, it sends that many per second at random times, unless `in_flight` are under
+    way. `nats-echo` calls the echo. `argon2` verifies passwords with these parameters (passes, KiB, lanes) in a thread
+    per core. `verify` checks access tokens with the keys under `home`: the same token again and again, or a `fresh` one
+    each time. `constant` stands for a known `rate`. HTTP answers count if their status is among `counts`; any other
+    status except these and 429 is an error.
     """
 
     kind: Literal["http", "nats", "nats-echo", "argon2", "verify", "constant"]
@@ -74,6 +76,7 @@ class Sample(msgspec.Struct):
     p50: float
     p99: float
     count: int = 0
+    p999: float = 0.0
 
 
 class Load:
@@ -131,9 +134,10 @@ class _Stopwatch:
         return now
 
     def sample(self) -> Sample:
-        ordered = sorted(self._latencies)
-        p50, p99 = (1000 * ordered[int(len(ordered) * part)] for part in (0.5, 0.99))
-        return Sample(len(ordered) / self._seconds, p50, p99, self._count)
+        # Without any answer in time, the first one has taken at least as long.
+        ordered = sorted(self._latencies) or [self._seconds]
+        p50, p99, p999 = (1000 * ordered[int(len(ordered) * part)] for part in (0.5, 0.99, 0.999))
+        return Sample(len(self._latencies) / self._seconds, p50, p99, self._count, p999)
 
 
 class _Connection:
@@ -153,10 +157,14 @@ class _Connection:
         """Return the status of the response once it is complete, and 0 before that."""
         self._received += self.socket.recv(65536)
         head = self._received.find(b"\r\n\r\n")
-        length = _length(self._received)
-        if head < 0 or length is None or len(self._received) < head + 4 + int(length[1]):
+        length = _length(self._received, 0, head + 2)
+        if head < 0:
             return 0
-        return int(self._received[9:12])
+        if length is None:
+            is_whole = self._received.endswith(b"\r\n0\r\n\r\n")
+        else:
+            is_whole = len(self._received) >= head + 4 + int(length[1])
+        return int(self._received[9:12]) if is_whole else 0
 
 
 def over_http(order: Order) -> Sample:
@@ -164,23 +172,55 @@ def over_http(order: Order) -> Sample:
     connections = [_Connection(order.address, requests) for _ in range(order.in_flight)]
     by_descriptor = {connection.socket.fileno(): connection for connection in connections}
     watch = _Stopwatch(order.seconds)
+    schedule = _Schedule(order.rate, connections) if order.rate else None
     with select.epoll() as poll:
-        for descriptor, connection in by_descriptor.items():
+        for descriptor in by_descriptor:
             poll.register(descriptor, select.EPOLLIN)
-            connection.send(perf_counter())
+        if schedule is None:
+            for connection in connections:
+                connection.send(perf_counter())
         while watch.running:
-            for descriptor, _ in poll.poll():
+            wait = schedule.send_due() if schedule else None
+            for descriptor in _wait_readable(poll, by_descriptor, wait):
                 connection = by_descriptor[descriptor]
                 status = connection.receive()
-                if status in order.counts:
-                    connection.send(watch.lap(connection.started))
-                elif status == LIMITED:
-                    connection.send(perf_counter())
-                elif status:
+                if status and status not in {*order.counts, LIMITED}:
                     raise RuntimeError(f"unexpected status {status} of {order.requests[0].decode()}")
+                if status:
+                    now = perf_counter() if status == LIMITED else watch.lap(connection.started)
+                    schedule.free(connection) if schedule else connection.send(now)
     for connection in connections:
         connection.socket.close()
     return watch.sample()
+
+
+def _wait_readable(poll: select.epoll, descriptors: Iterable[int], wait: float | None) -> list[int]:
+    """Return the readable descriptors within the time; epoll alone would wait for whole milliseconds."""
+    if wait is None:
+        return [descriptor for descriptor, _ in poll.poll()]
+    return select.select(list(descriptors), [], [], wait)[0]
+
+
+class _Schedule:
+    """Requests that are due at even intervals, and the connections that are free to send them.
+
+    A request that is due while no connection is free waits, and its latency counts from when it was due.
+    """
+
+    def __init__(self, rate: float, connections: list[_Connection]) -> None:
+        self._interval = 1 / rate
+        self._due = perf_counter()
+        self._free = deque(connections)
+
+    def free(self, connection: _Connection) -> None:
+        self._free.append(connection)
+
+    def send_due(self) -> float | None:
+        """Send what is due, and return the seconds until something else is, or None if an answer has to come first."""
+        while self._free and self._due <= perf_counter():
+            self._free.popleft().send(self._due)
+            self._due += self._interval
+        return max(0.0, self._due - perf_counter()) if self._free else None
 
 
 async def over_nats(order: Order) -> Sample:

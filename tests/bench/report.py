@@ -11,9 +11,11 @@ from statistics import median
 
 import msgspec
 
+from tests.bench import pages
 from tests.bench.cases import CASES, Case
 from tests.bench.comparison import Compared
 from tests.bench.load import Sample
+from tests.bench.requests import Result
 from tests.bench.steadiness import HEAD, Steadiness
 
 
@@ -56,13 +58,19 @@ class Report(msgspec.Struct):
     compared: list[Compared]
     measures: Measures
     steadiness: list[Steadiness] = []
+    requests: list[Result] = []
 
     @property
     def missed(self) -> bool:
         return any(each.missed for each in (*self.rows, *self.compared, *self.steadiness))
 
 
-def report(measures: Measures, compared: list[Compared], steadiness: Sequence[Steadiness] = ()) -> Report:
+def report(
+    measures: Measures,
+    compared: list[Compared],
+    steadiness: Sequence[Steadiness] = (),
+    requests: Sequence[Result] = (),
+) -> Report:
     return Report(
         at=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
         machine=f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
@@ -71,6 +79,7 @@ def report(measures: Measures, compared: list[Compared], steadiness: Sequence[St
         compared=compared,
         measures=measures,
         steadiness=list(steadiness),
+        requests=list(requests),
     )
 
 
@@ -79,6 +88,8 @@ def save(report: Report, home: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{report.at}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report)))
+    if report.requests:
+        pages.save(report.requests, folder, report.at)
     return path
 
 
@@ -88,7 +99,8 @@ def table(report: Report) -> str:
     pairs = [("", "measured", "beside", "measured", "ratio", "target"), *(each.cells() for each in report.compared)]
     cases = [HEAD, *(each.cells() for each in report.steadiness)]
     tables = ((rows, (0, 10)), (pairs, (0, 2, 5)), (cases, (0, 6)))
-    return "\n\n".join(_aligned(lines, left) for lines, left in tables if len(lines) > 1)
+    shown = [_aligned(lines, left) for lines, left in tables if len(lines) > 1]
+    return "\n\n".join([pages.markdown(report.requests)] * bool(report.requests) + shown)
 
 
 def _aligned(lines: Sequence[tuple[str, ...]], left: tuple[int, ...]) -> str:

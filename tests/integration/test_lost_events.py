@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import aio_pika
 import nats
@@ -15,7 +16,9 @@ from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.jetstream import JetStreamBus
+from aidevos.durable.bus.port import BusError
 from aidevos.durable.bus.rabbitmq import FLEET, RabbitMqBus
+from aidevos.durable.bus.reading import Patience
 from aidevos.durable.client.mirror import AnyEvent
 from aidevos.durable.hosting.provision import provision
 from tests.support.kits import until
@@ -110,6 +113,25 @@ async def test_a_follower_of_a_stream_that_was_made_anew_is_told_and_goes_on(
 
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_follower_whose_consumer_is_gone_is_told(
+    bus: JetStreamBus, server: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aidevos.durable.bus.jetstream.FOLLOWING", Patience(heartbeat=0.1, silent_for=0.4))
+    js = server.jetstream()
+    async with aclosing(bus.follow(["event.thing.*.changed"])) as events:
+        assert await anext(events) is None
+        await publish(server, "a")
+        seen = await anext(events)
+        assert seen is not None
+        # Silence alone is no loss.
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(waiting := asyncio.ensure_future(anext(events))), 1.0)
+        for consumer in await js.consumers_info(STREAM):
+            await js.delete_consumer(STREAM, consumer.name)
+        with pytest.raises(BusError):
+            await asyncio.wait_for(waiting, 5.0)
 
 
 async def test_a_new_stream_of_rabbitmq_has_every_event_since_it_was_first_followed(rabbitmq: RabbitMq) -> None:

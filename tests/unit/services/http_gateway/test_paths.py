@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.routing import Match, Route
 
@@ -35,6 +35,8 @@ def precedence(shape: tuple[str | None, ...]) -> list[bool]:
 
 
 @given(SHAPES, PATHS)
+@example([("a", "b"), ("a", None), (None, "b")], ["a", "b"])
+@example([("a", "b"), (None, "c")], ["a", "c"])
 async def test_a_path_gets_the_first_route_that_matches_with_literals_before_variables(
     shapes: list[tuple[str | None, ...]], segments: list[str]
 ) -> None:
