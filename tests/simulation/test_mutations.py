@@ -25,6 +25,8 @@ OPERATIONS, MOST = 150, 300
         ("gate_off", Counters, ["kill", "freeze"], [30, 39, 19, 29]),
         ("scan_off", Tells, ["kill", "freeze"], [0, 3]),
         ("fence_off", Counters, ["store_errors"], [0, 3, 5]),
+        ("validator_missing", Counters, ["store_errors"], [0, 3, 5]),
+        ("expected_unchecked", Counters, ["store_errors"], [0, 1, 5]),
         ("old_owner_answers", StoredTells, ["leave"], [1, 7, 12]),
         ("lease_check_off", Counters, ["outlast"], [14, 19]),
         ("outbox_cleared_late", Events, ["pause", "store_errors"], [2]),
