@@ -49,7 +49,9 @@ async def publish_one_by_one(publish: Callable[..., Awaitable[int]], events: Seq
 
     `publish` is that of an `EventBus`, and the result is that of its `publish_batch`.
     """
-    runs = (list(run) for _, run in groupby(events, key=attrgetter("scope")))
+    runs = [list(run) for _, run in groupby(events, key=attrgetter("scope"))]
+    if len(runs) == 1:
+        return list(await _publish_run(publish, runs[0]))
     return list(chain.from_iterable(await asyncio.gather(*(_publish_run(publish, run) for run in runs))))
 
 
