@@ -15,7 +15,7 @@ from tests.support.workloads import Tells
 
 @pytest.mark.parametrize("lost", ["first", "last"])
 def test_a_lost_tell_is_delivered_again_in_its_order(monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
-    plan, proofs = make_plan(1, operations=40, faults=False), Proofs(Tells)
+    plan, proofs = make_plan(1, operations=150, faults=False), Proofs(Tells)
     count = _count_deliveries(monkeypatch, plan, proofs)
     assert count > 3
     losses = _lose(monkeypatch, 1 if lost == "first" else count)

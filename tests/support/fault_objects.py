@@ -105,6 +105,11 @@ class Ledger(BaseDurableObject[LedgerState], type="ledger", management="raw"):
         return self.state.trail[-1]
 
     @query(allow=authenticated())
+    async def progress(self) -> tuple[int, int]:
+        """Return how many numbers the ledger was told, and how many of its alarms have rung."""
+        return len(self.state.told), len(self.state.rung)
+
+    @query(allow=authenticated())
     async def history(self) -> LedgerState:
         """Return everything that the ledger keeps."""
         return self.state

@@ -165,9 +165,8 @@ def released_before_settled() -> Iterator[None]:
     """Release a partition before its requests are finished and committed, and go on answering meanwhile."""
 
     async def move(self: Placement, type: str, partition: int) -> None:
-        revision = await self._release(f"{type}.{partition}", self._held[type, partition])
+        revision = await self._release(f"{type}.{partition}", self._held.pop((type, partition)))
         await self._hand_over(type, partition)
-        del self._held[type, partition]
         if revision is not None:
             self._note_own(type, partition, Owner("", revision))
 

@@ -12,7 +12,7 @@ import msgspec
 from aidevos import BaseDurableObject, Failure
 from aidevos.contracts import subjects
 from aidevos.durable.bus.port import Delivery
-from aidevos.testing import Operation
+from aidevos.testing import Operation, Outcome
 from aidevos.testing.simulation.letters import Letters
 from aidevos.testing.simulation.world import SimulatedClient
 from tests.support.workloads import CLASSES, KINDS, Client, Counters, Events, Tells, Workload, Workloads
@@ -20,19 +20,27 @@ from tests.support.workloads import CLASSES, KINDS, Client, Counters, Events, Te
 # Objects of each kind: few, so that clients meet at them.
 COUNT = 3
 MOST_KINDS = 3
+# Many steps read, because reads are cheap and show what is stale.
+READS = 0.6
 
 
 class PlainCounters(Counters):
     """Counters that are incremented by requests without an ID, which are sent once.
 
-    Such a request has not been applied, and never will be, if a host has answered `moved`.
+    Such a request has not been applied, and never will be, if the only host that got it has answered `moved`.
     """
 
     weight = 3
 
-    async def step(self, client: Client) -> None:
-        method = self._random.choice(("add", "add", "value"))
-        await self._do(client._replace(call=partial(_call_once, client)), self._random.choice(self.ids), method)
+    async def _do(self, client: Client, id: str, method: str, **arguments: Any) -> Outcome:
+        return await super()._do(client._replace(call=partial(_call_once, client)), id, method, **arguments)
+
+
+class StoredTells(Tells):
+    """Tells that clients store, and reads. A host that doesn't own an object learns nothing of its tells."""
+
+    weight = 3
+    ways = ("tell",)
 
 
 async def _call_once(client: Client, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
@@ -49,7 +57,7 @@ def _client(client: SimulatedClient) -> Client:
     return Client(client.name, client.call, client.tell, once=client.once)
 
 
-ALL: tuple[type[Workload], ...] = (*KINDS, PlainCounters)
+ALL: tuple[type[Workload], ...] = (*KINDS, PlainCounters, StoredTells)
 
 
 class Proofs:
@@ -67,10 +75,12 @@ class ProofScript:
     def __init__(self, rng: random.Random, now: Callable[[], float], kinds: tuple[type[Workload], ...]) -> None:
         self._rng = rng
         self._workloads = Workloads(rng, now, COUNT, kinds)
+        for each in self._workloads.all:
+            each.reads = READS
         types = {kind.type for kind in kinds}
         self.classes: list[type[BaseDurableObject[Any]]] = [cls for cls in CLASSES if cls.object_type in types]
         self.events = [subjects.event("tally", "*", "added")] if Events in kinds else []
-        if Tells in kinds:
+        if any(issubclass(kind, Tells) for kind in kinds):
             self.classes.append(Letters)
 
     @property

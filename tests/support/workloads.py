@@ -8,9 +8,10 @@ missing, `find_violations` says what contradicts the promises of the product.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from aidevos.testing import Model, Operation, Outcome, Recorder, Refusal, Unknown, Value, check_linearizable
@@ -48,8 +49,12 @@ class Workload:
     """Operations of one kind on `count` objects."""
 
     type: str
+    # The method that a step reads an object with.
+    query: str
     # How often a client chooses this workload, in relation to others.
     weight = 2
+    # The share of steps that read.
+    reads = 0.3
 
     def __init__(self, random: random.Random, recorder: Recorder, count: int = 8) -> None:
         self.recorder = recorder
@@ -63,7 +68,18 @@ class Workload:
 
     async def step(self, client: Client) -> None:
         """Do one random operation."""
+        id = self._random.choice(self.ids)
+        if self._random.random() < self.reads:
+            self._note_read(id, await self._do(client, id, self.query))
+        else:
+            await self._act(client, id)
+
+    async def _act(self, client: Client, id: str) -> None:
+        """Do something to an object."""
         raise NotImplementedError
+
+    def _note_read(self, id: str, seen: Outcome) -> None:
+        """Note what a read has shown."""
 
     async def find_missing(self, client: Client) -> list[str]:
         """Return what is on its way. Raises `Failure` while an object doesn't answer."""
@@ -86,7 +102,6 @@ class Linearizable(Workload):
     """Operations whose answers a sequential model explains, down to a last read of each object when all is over."""
 
     model: Model[Any]
-    query: str
 
     async def find_violations(self, client: Client) -> list[str]:
         last = Recorder(self.recorder.now)
@@ -103,9 +118,8 @@ class Counters(Linearizable):
 
     type, query, weight = "tally", "value", 6
 
-    async def step(self, client: Client) -> None:
-        method = self._random.choice(("add", "add", "value"))
-        await self._do(client, self._random.choice(self.ids), method)
+    async def _act(self, client: Client, id: str) -> None:
+        await self._do(client, id, "add")
 
 
 def _count(state: int, method: str, arguments: Mapping[str, Any]) -> tuple[int, int]:
@@ -124,13 +138,11 @@ class Registers(Linearizable):
         super().__init__(random, recorder, count)
         self._latest = dict.fromkeys(self.ids, 0)
 
-    async def step(self, client: Client) -> None:
-        id = self._random.choice(self.ids)
-        if self._random.random() < 0.3:
-            seen = await self._do(client, id, "value")
-            if isinstance(seen, Value):
-                self._latest[id] = seen.result
-            return
+    def _note_read(self, id: str, seen: Outcome) -> None:
+        if isinstance(seen, Value):
+            self._latest[id] = seen.result
+
+    async def _act(self, client: Client, id: str) -> None:
         old, new = self._latest[id], self._next()
         seen = await self._do(client, id, "swap", old=old, new=new)
         if isinstance(seen, Value):
@@ -153,17 +165,15 @@ class Names(Linearizable):
         super().__init__(random, recorder, count)
         self._holders = dict.fromkeys(self.ids, "")
 
-    async def step(self, client: Client) -> None:
-        id = self._random.choice(self.ids)
-        match self._random.choice(("claim", "claim", "release", "holder")):
-            case "claim":
-                await self._do(client, id, "claim", holder=f"{client.name}.{self._next()}")
-            case "release":
-                await self._do(client, id, "release", holder=self._holders[id])
-            case _:
-                found = await self._do(client, id, "holder")
-                if isinstance(found, Value):
-                    self._holders[id] = found.result
+    def _note_read(self, id: str, seen: Outcome) -> None:
+        if isinstance(seen, Value):
+            self._holders[id] = seen.result
+
+    async def _act(self, client: Client, id: str) -> None:
+        if self._random.random() < 2 / 3:
+            await self._do(client, id, "claim", holder=f"{client.name}.{self._next()}")
+        else:
+            await self._do(client, id, "release", holder=self._holders[id])
 
 
 def _hold(state: str, method: str, arguments: Mapping[str, Any]) -> tuple[str, Any]:
@@ -192,8 +202,8 @@ class Events(Counters):
         if id in self._seen:
             self._seen[id].append(value)
 
-    async def step(self, client: Client) -> None:
-        await self._do(client, self._random.choice(self.ids), "announce")
+    async def _act(self, client: Client, id: str) -> None:
+        await self._do(client, id, "announce")
 
     async def find_missing(self, client: Client) -> list[str]:
         missing = []
@@ -215,16 +225,16 @@ class Events(Counters):
 class Transfers(Workload):
     """Transfers between the accounts of a ledger, one unit of money each."""
 
-    type, weight = "account", 3
+    type, query, weight = "account", "balance", 3
     START = 1000
 
     async def prepare(self, client: Client) -> None:
         for id in self.ids:
             await client.call(self.type, id, "deposit", {"amount": self.START})
 
-    async def step(self, client: Client) -> None:
-        source, to = self._random.sample(self.ids, 2)
-        await self._do(client, source, "transfer", to=to, amount=1)
+    async def _act(self, client: Client, id: str) -> None:
+        to = self._random.choice([each for each in self.ids if each != id])
+        await self._do(client, id, "transfer", to=to, amount=1)
 
     async def find_missing(self, client: Client) -> list[str]:
         found = {id: await client.call(self.type, id, "balance", {}) for id in self.ids}
@@ -240,11 +250,28 @@ class Transfers(Workload):
             if not settled - open[0][id] <= balance <= settled + open[1][id]:
                 bounds = f"{settled} - {open[0][id]} to {settled} + {open[1][id]}"
                 violations.append(f"account:{id} holds {balance}, outside of {bounds}")
+            violations += self._find_stale_reads(id)
+        return violations
+
+    def _find_stale_reads(self, id: str) -> list[str]:
+        """Return the reads of an account that show less of what it had sent by then, or more of what it could get."""
+        operations = [each for each in self.recorder.operations if not isinstance(each.outcome, Refusal)]
+        reads = [each for each in operations if each.object.endswith(f":{id}") and each.method == "balance"]
+        transfers = [each for each in operations if each.method == "transfer"]
+        debits = sorted(each.ended for each in transfers if each.object.endswith(f":{id}"))
+        credits = sorted(each.called for each in transfers if each.arguments["to"] == id)
+        violations = []
+        for read in reads:
+            if isinstance(read.outcome, Value):
+                most = self.START - bisect_left(debits, read.called) + bisect_right(credits, read.returned)
+                if read.outcome.result["balance"] > most:
+                    violations.append(f"account:{id} can hold {most} at most: {read}")
         return violations
 
     def _count(self, kind: Kind) -> tuple[Counter[str], Counter[str]]:
         """Return how many transfers with this kind of outcome each account has sent, and has been sent."""
-        transfers = [each for each in self.recorder.operations if isinstance(each.outcome, kind)]
+        operations = [each for each in self.recorder.operations if each.method == "transfer"]
+        transfers = [each for each in operations if isinstance(each.outcome, kind)]
         sent = Counter(each.object.partition(":")[2] for each in transfers)
         return sent, Counter(each.arguments["to"] for each in transfers)
 
@@ -252,12 +279,13 @@ class Transfers(Workload):
 class Tells(Workload):
     """Numbers that ledgers are told: directly, by other objects, and by tells that clients store."""
 
-    type, weight = "ledger", 3
+    type, query, weight = "ledger", "progress", 3
+    ways: Sequence[str] = ("note", "source", "source", "once", "tell")
 
-    async def step(self, client: Client) -> None:
-        to, number = self._random.choice(self.ids), self._next()
-        ways = ("note", "source", "source", "once", "tell" if client.tell else "once")
-        match self._random.choice(ways):
+    async def _act(self, client: Client, id: str) -> None:
+        to, number = id, self._next()
+        way = self._random.choice(self.ways)
+        match "once" if way == "tell" and client.tell is None else way:
             case "note":
                 await self._do(client, to, "note", number=number)
             case "tell" if client.tell is not None:
@@ -286,6 +314,7 @@ class Tells(Workload):
             violations += [f"ledger:{id} was not told {number}" for number in set(sent[id]) - set(told)]
             violations += [f"ledger:{id} was told {number} by nobody" for number in set(told) - all]
             violations += self._find_disorder(id, told)
+            violations += find_setbacks(self.recorder.operations, f"{self.type}:{id}")
         return violations
 
     def _find_disorder(self, id: str, told: Sequence[int]) -> list[str]:
@@ -314,20 +343,21 @@ class Tells(Workload):
         return [
             each
             for each in self.recorder.operations
-            if isinstance(each.outcome, kind) and each.arguments.get("to", each.object.partition(":")[2]) == id
+            if isinstance(each.outcome, kind)
+            and each.method != "progress"
+            and each.arguments.get("to", each.object.partition(":")[2]) == id
         ]
 
 
 class Alarms(Workload):
     """Alarms, of which each rings once."""
 
-    type, weight = "ledger", 1
+    type, query, weight = "ledger", "progress", 1
     # Seconds until an alarm rings.
     SOON = (0.1, 2.0)
 
-    async def step(self, client: Client) -> None:
+    async def _act(self, client: Client, id: str) -> None:
         seconds = round(self._random.uniform(*self.SOON), 3)
-        id = self._random.choice(self.ids)
         await self._do(client, id, "ring", name=f"n{self._next()}", seconds=seconds)
 
     async def find_missing(self, client: Client) -> list[str]:
@@ -343,6 +373,7 @@ class Alarms(Workload):
             violations += [f"alarm {name} of ledger:{id} rang {n} times" for name, n in rung.items() if n > 1]
             violations += [f"alarm {name} of ledger:{id} never rang" for name in due - rung.keys()]
             violations += [f"alarm {name} of ledger:{id} was set by nobody" for name in rung.keys() - due - possible]
+            violations += find_setbacks(self.recorder.operations, f"{self.type}:{id}")
         return violations
 
     async def _read(self, client: Client) -> dict[str, tuple[set[str], set[str], Counter[str]]]:
@@ -358,7 +389,22 @@ class Alarms(Workload):
 
     def _names(self, id: str, kind: Kind) -> set[str]:
         mine = (each for each in self.recorder.operations if each.object == f"{self.type}:{id}")
-        return {each.arguments["name"] for each in mine if isinstance(each.outcome, kind)}
+        return {each.arguments["name"] for each in mine if each.method == "ring" and isinstance(each.outcome, kind)}
+
+
+def find_setbacks(operations: Iterable[Operation], object: str) -> list[str]:
+    """Return the reads of a ledger's progress that show less than an earlier one did."""
+    reads = [each for each in operations if each.object == object and each.method == "progress"]
+    answered = [(each, each.outcome.result) for each in reads if isinstance(each.outcome, Value)]
+    returned = deque(sorted(answered, key=lambda read: read[0].returned))
+    violations, seen = [], (0, 0)
+    for read, shown in sorted(answered, key=lambda read: read[0].called):
+        while returned[0][0].returned < read.called:
+            told, rung = returned.popleft()[1]
+            seen = (max(seen[0], told), max(seen[1], rung))
+        if shown[0] < seen[0] or shown[1] < seen[1]:
+            violations.append(f"{object} had shown {seen} before: {read}")
+    return violations
 
 
 KINDS: tuple[type[Workload], ...] = (Counters, Registers, Names, Events, Transfers, Tells, Alarms)
@@ -376,6 +422,7 @@ class Workloads:
     ) -> None:
         """`count` is the number of objects of each kind."""
         self.all = [kind(random, Recorder(now), count) for kind in kinds]
+        self._weights = list(accumulate(each.weight for each in self.all))
         self._random = random
 
     @property
@@ -394,8 +441,7 @@ class Workloads:
             await each.prepare(client)
 
     async def step(self, client: Client) -> None:
-        (chosen,) = self._random.choices(self.all, [each.weight for each in self.all])
-        await chosen.step(client)
+        await self._random.choices(self.all, cum_weights=self._weights)[0].step(client)
 
     async def find_missing(self, client: Client) -> list[str]:
         """Return what is on its way. Raises `Failure` while an object doesn't answer."""

@@ -125,6 +125,11 @@ async def answer_zero(call: Call, type: str, id: str, method: str, arguments: Ma
     return 0
 
 
+async def answer_nothing(call: Call, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
+    """Show that nothing has happened yet."""
+    return 0, 0
+
+
 async def admit_all(call: Call, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
     """Tell a caller that it got what somebody else holds."""
     with contextlib.suppress(Failure):
@@ -151,6 +156,7 @@ async def lose_half(call: Call, type: str, id: str, method: str, arguments: Mapp
         (Tells, "note", repeat, "times"),
         (Tells, "pass_on", forget, "was not told"),
         (Tells, "pass_on", repeat, "times"),
+        (Tells, "progress", answer_nothing, "had shown"),
         (Alarms, "ring", forget, "never rang"),
         (Transfers, "transfer", lose_half, "the accounts hold"),
         (Transfers, "transfer", repeat, "outside of"),

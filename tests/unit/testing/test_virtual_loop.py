@@ -117,3 +117,36 @@ def test_a_process_is_held_up_between_two_callbacks(loop: VirtualLoop) -> None:
         return loop.time()
 
     assert loop.run_until_complete(process.start(work())) == 1.0
+
+
+def test_a_resumed_process_takes_one_connection_after_another_and_then_its_timers() -> None:
+    orders = {tuple(_take_after_pause(seed)) for seed in range(20)}
+    assert orders == {("a1", "a2", "b1", "b2", "timer"), ("b1", "b2", "a1", "a2", "timer")}
+
+
+def _take_after_pause(seed: int) -> list[str]:
+    loop, seen = new_loop(random.Random(seed)), []
+    process = loop.process("one")
+    process.call(seen.append, "timer", delay=0.1)
+    for when, what in enumerate(("a1", "b1", "a2", "b2"), 2):
+        loop.arrive_at(when / 10, process, what[0], seen.append, what)
+    process.pause(1.0)
+    loop.run_until_complete(asyncio.sleep(2.0))
+    return seen
+
+
+def test_a_process_that_is_killed_in_a_pause_takes_nothing(loop: VirtualLoop) -> None:
+    process, seen = loop.process("one"), []
+    loop.arrive_at(1.0, process, "a", seen.append, "a1")
+    process.pause(3.0)
+    loop.world.call(process.kill, delay=2.0)
+    loop.run_until_complete(asyncio.sleep(5.0))
+    assert seen == []
+
+
+def test_a_trap_springs_once_at_its_moment(loop: VirtualLoop) -> None:
+    process, seen = loop.process("one"), []
+    process.trap = "store.", lambda: seen.append("sprung")
+    for moment in ("event.a", "store.commit", "store.claim"):
+        process.reach(moment)
+    assert seen == ["sprung"]

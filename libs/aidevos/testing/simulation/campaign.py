@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -44,15 +44,16 @@ def simulate_seeds(
     seeds: Iterable[int],
     *,
     operations: int = OPERATIONS,
+    only: Sequence[str] = (),
     processes: int = 1,
     shortens: bool = True,
     most_failures: int = 1,
 ) -> Report:
     """Run the plans of these seeds, and return a report. It ends early after so many failed runs.
 
-    With several `processes`, the scenario must be one that can be pickled.
+    With `only`, faults are of these kinds. With several `processes`, the scenario must be one that can be pickled.
     """
-    runs = _run_all(partial(_run_seed, scenario, operations), seeds, processes)
+    runs = _run_all(partial(_run_seed, scenario, operations, only), seeds, processes)
     count, total, faults, failed = 0, 0, Counter[str](), []
     for each in runs:
         count, total = count + 1, total + each.operations
@@ -80,8 +81,8 @@ def describe(failed: Result) -> str:
     return "\n".join([*lines, *(f"  {operation.object} {operation}" for operation in history)])
 
 
-def _run_seed(scenario: Scenario, operations: int, seed: int) -> _Run:
-    result = run(make_plan(seed, operations), scenario)
+def _run_seed(scenario: Scenario, operations: int, only: Sequence[str], seed: int) -> _Run:
+    result = run(make_plan(seed, operations, only=only), scenario)
     struck = Counter(fault.kind for fault in result.struck)
     return _Run(len(result.history), struck, result if result.violations else None)
 

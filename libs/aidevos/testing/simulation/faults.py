@@ -1,7 +1,7 @@
 """The faults that a simulated fleet must survive, each at a chosen moment.
 
-A fault of a process strikes some callbacks after its moment, so it can hit any await. Everything heals by itself after
-some time: a cut network is restored, a killed host starts again.
+A fault of a process strikes some callbacks after its moment, so it can hit any await. It may wait for a delicate step,
+such as a commit. Everything heals by itself after some time: a cut network is restored, a killed host starts again.
 """
 
 from __future__ import annotations
@@ -13,31 +13,54 @@ from functools import partial
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.testing.simulation.fleet import Fleet, HostNode, Node
+from aidevos.testing.simulation.fleet import LEASE, Fleet, HostNode, Node
 
 BUCKETS = (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET)
+# What a process does when a fault strikes: calls of the store, their answers, and messages by their subject.
+CLAIM = f"$KV.{subjects.PLACEMENT_BUCKET}."
+RELEASE = f"empty.{CLAIM}"
+MOMENTS = (
+    "store.commit",
+    "answer.commit",
+    "store.clear_outboxes",
+    "answer.clear_outboxes",
+    "store.claim",
+    "answer.claim",
+    "event.",
+    "do.",
+    "_INBOX",
+    "$JS.ACK.",
+    f"$KV.{subjects.HOSTS_BUCKET}.",
+    CLAIM,
+    RELEASE,
+)
+# Clients hurry this many seconds before a paused process goes on.
+BEFORE_END = 0.002
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """A fault of some kind at a moment, in virtual seconds.
 
-    `node` is the number of a host, or of a client after those. It strikes after so many `callbacks` of the process and
-    lasts for `seconds`. `share` is a probability, or decides between two endings.
+    `node` is the number of a host, or of a client after those. It strikes after the process has reached a `moment`, if
+    it names one, and then after so many `callbacks` of the process. It lasts for `seconds`. `share` is a probability,
+    or decides between two endings.
     """
 
     at: float
     kind: str
     node: int = 0
+    moment: str = ""
     seconds: float = 0.0
     callbacks: int = 0
     share: float = 0.0
 
 
 class Faults:
-    """Strikes a fleet with faults, and heals it."""
+    """Strikes a fleet with faults, and heals it. `on_change` is called when one begins or ends."""
 
-    def __init__(self, fleet: Fleet, hosts: list[HostNode], clients: list[Node]) -> None:
+    def __init__(self, fleet: Fleet, hosts: list[HostNode], clients: list[Node], on_change: Callable[[], None]) -> None:
         self._fleet = fleet
+        self._on_change = on_change
         self._hosts = hosts
         self._nodes: list[Node] = [*hosts, *clients]
         self._world = fleet.loop.world
@@ -69,11 +92,13 @@ class Faults:
         if not self._healed:
             self.struck.append(fault)
             getattr(self, f"_{fault.kind}")(fault, self._nodes[fault.node % len(self._nodes)])
+            self._on_change()
 
     def _later(self, fault: Fault, end: Callable[[], object]) -> None:
         def call() -> None:
             if not self._healed:
                 end()
+                self._on_change()
 
         self._world.call(call, delay=fault.seconds)
 
@@ -81,20 +106,48 @@ class Faults:
         """Strike after some callbacks of the node's process."""
         process, left = node.process, fault.callbacks
 
+        def begin() -> None:
+            assert process is not None  # noqa: S101
+            process.after_callback = count
+
         def count() -> bool:
             nonlocal left
             left -= 1
             if left <= 0 and not self._healed:
                 strike()
+                self._on_change()
             return left > 0
 
-        if process is not None and process.alive:
-            process.after_callback = count
+        if process is None or not process.alive:
+            return
+        if fault.moment:
+            process.trap = fault.moment, begin
+        else:
+            begin()
 
     def _pause(self, fault: Fault, node: Node) -> None:
         process = node.process
-        if process is not None:
-            self._at_await(fault, node, lambda: process.pause(fault.seconds))
+
+        def pause() -> None:
+            assert process is not None  # noqa: S101
+            process.pause(fault.seconds)
+            self._world.call(self._on_change, delay=max(fault.seconds - BEFORE_END, 0.0))
+
+        self._at_await(fault, node, pause)
+
+    def _oversleep(self, fault: Fault, node: Node) -> None:
+        """Pause a host for longer than its lease, so that others take over."""
+        self._pause(_longer(fault), self._host(fault))
+
+    def _outlast(self, fault: Fault, node: Node) -> None:
+        """Cut a host off from NATS for longer than its lease."""
+        self._cut(_longer(fault), self._host(fault))
+
+    def _unsettle(self, fault: Fault, node: Node) -> None:
+        """Let a host leave and return, and pause each host when it has released a partition."""
+        for host in self._hosts:
+            self._pause(fault, host)
+        self._leave(fault, node)
 
     def _kill(self, fault: Fault, node: Node) -> None:
         host = self._host(fault)
@@ -199,12 +252,19 @@ class Faults:
         return self._hosts[fault.node % len(self._hosts)]
 
 
+def _longer(fault: Fault) -> Fault:
+    return msgspec.structs.replace(fault, seconds=LEASE + fault.seconds)
+
+
 # How often a kind strikes, and for how long at most.
 KINDS = {
     "pause": (6, 8.0),
+    "oversleep": (4, 3.0),
+    "outlast": (2, 3.0),
     "kill": (4, 6.0),
     "freeze": (2, 6.0),
     "leave": (4, 6.0),
+    "unsettle": (4, 6.0),
     "cut": (4, 8.0),
     "reset": (3, 0.0),
     "cut_store": (2, 6.0),
@@ -218,21 +278,35 @@ KINDS = {
 }
 
 
-def choose_faults(rng: random.Random, kinds: list[str], count: int, within: float, nodes: int) -> list[Fault]:
+# Kinds that strike a process.
+AT_MOMENTS = frozenset({"pause", "kill", "freeze"})
+
+
+def choose_faults(
+    rng: random.Random, kinds: list[str], count: int, within: float, hosts: int, clients: int
+) -> list[Fault]:
     """Return some faults of these kinds, in the order of their moments. Short and long ones are equally likely."""
     weights = [KINDS[kind][0] for kind in kinds]
     chosen = []
     for _ in range(count):
         kind = rng.choices(kinds, weights)[0]
+        moment = _choose_moment(rng, kind)
         longest = KINDS[kind][1]
         chosen.append(
             Fault(
                 at=round(rng.random() * within, 3),
                 kind=kind,
-                node=rng.randrange(nodes),
+                node=rng.randrange(hosts if moment or rng.random() < 0.5 else hosts + clients),
+                moment=moment,
                 seconds=round(longest * rng.choice((0.01, 0.1, 1.0)) * rng.random(), 3),
-                callbacks=rng.randrange(rng.choice((1, 10, 200))),
+                callbacks=rng.randrange(rng.choice((1, 4, 10) if moment else (1, 10, 200))),
                 share=round(rng.random(), 3),
             )
         )
     return sorted(chosen, key=lambda fault: fault.at)
+
+
+def _choose_moment(rng: random.Random, kind: str) -> str:
+    if kind == "unsettle":
+        return RELEASE
+    return rng.choice(MOMENTS) if kind in AT_MOMENTS and rng.random() < 0.5 else ""

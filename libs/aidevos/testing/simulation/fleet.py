@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from functools import lru_cache
 from typing import Any
 
 from aidevos.contracts import subjects
@@ -27,6 +28,7 @@ from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources
+from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Limits
 from aidevos.process.serving import serve_incarnation
 from aidevos.projects.gate import ProjectGate
@@ -58,7 +60,9 @@ class Fleet:
         types: Sequence[type[BaseDurableObject[Any]]],
         partitions: int,
         settings: Settings,
+        limits: Limits | None = None,
     ) -> None:
+        self.limits = limits or Limits()
         self.loop = loop
         self.rng = rng
         self.partitions = partitions
@@ -66,14 +70,21 @@ class Fleet:
         self.latency = Latency(rng)
         self.nats = NatsServer(loop, rng, self.latency, partitions, self.clock.now)
         self.disk = Disk(loop, rng, Latency(rng, 0.002))
-        self.registry = DurableObjectRegistry(types)
-        self.registry.bind(types, Resources({Peers: Peers()}))
+        self.registry = _registry_of(tuple(types))
         for name in self.registry.types:
             self.disk.run(self.disk.memory.open(name))
         self.nats.jetstream.add_stream(events_stream(settings).as_dict())
         self.nats.jetstream.add_stream(tells_stream(settings, MAX_PAYLOAD).as_dict())
         for bucket in (subjects.HOSTS_BUCKET, subjects.PLACEMENT_BUCKET, subjects.TYPES_BUCKET):
             self.nats.jetstream.add_stream(bucket_stream(bucket, 1).as_dict())
+
+
+@lru_cache(maxsize=100)
+def _registry_of(types: tuple[type[BaseDurableObject[Any]], ...]) -> DurableObjectRegistry:
+    """Return the registry of some classes, which all runs share."""
+    registry = DurableObjectRegistry(types)
+    registry.bind(types, Resources({Peers: Peers()}))
+    return registry
 
 
 class Node:
@@ -136,6 +147,9 @@ class HostNode(Node):
         super().__init__(fleet, f"host-{replica}")
         self.replica = replica
         self.host: Host | None = None
+        # Called when its process has connected again.
+        self.on_reconnect: Callable[[], None] = lambda: None
+        self._runtime: Runtime | None = None
         self._stop: asyncio.Event | None = None
 
     def start(self) -> None:
@@ -148,6 +162,13 @@ class HostNode(Node):
         """Ask the process to leave in order."""
         if self.process is not None and self._stop is not None:
             self.process.call(self._stop.set)
+
+    def owned(self) -> list[Activation]:
+        """Return the objects in memory that this host may answer for, and that have nothing left to commit."""
+        if self._runtime is None:
+            return []
+        owns = self._runtime.environment.owns
+        return [each for each in self._runtime.catalogue.all() if each.claimed and each.idle and owns(each)]
 
     async def _run(self, process: Process) -> None:
         stop = self._stop = asyncio.Event()
@@ -162,6 +183,7 @@ class HostNode(Node):
                 host.lease.suspend()
 
         def renew() -> None:
+            self.on_reconnect()
             for host in current:
                 process.start(host.lease.renew())
 
@@ -200,7 +222,7 @@ class HostNode(Node):
             run=_run_here,
             is_stalled=lambda: False,
         )
-        runtime = Runtime(
+        runtime = self._runtime = Runtime(
             self._fleet.registry,
             store,
             bus,
@@ -210,7 +232,7 @@ class HostNode(Node):
             incarnation=lease.incarnation,
             principal=PRINCIPAL,
             partitions=Partitions(self._fleet.partitions, lease.valid),
-            limits=Limits(),
+            limits=self._fleet.limits,
         )
         return Host(
             runtime,

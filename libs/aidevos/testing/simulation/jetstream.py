@@ -39,6 +39,8 @@ class JetStream:
         self._now = now
         self._consumers: dict[str, dict[str, Consumer]] = {}
         self._by_subject: dict[str, PushConsumer] = {}
+        # The first tokens of the subjects that streams store.
+        self._stored: set[str] = set()
         self._names = 0
 
     def restart(self) -> None:
@@ -59,10 +61,11 @@ class JetStream:
         prefix = message.subject.split(".", 1)[0]
         if prefix == "$JS":
             return self._take_own(message)
-        for stream in self.streams.values():
-            if stream.takes(message.subject):
-                self._store(stream, message)
-                return True
+        if prefix in self._stored:
+            for stream in self.streams.values():
+                if stream.takes(message.subject):
+                    self._store(stream, message)
+                    return True
         return False
 
     def add_stream(self, config: dict[str, Any]) -> None:
@@ -70,6 +73,7 @@ class JetStream:
         if config["name"] not in self.streams:
             self.streams[config["name"]] = Stream(self._server.loop, config, self._now)
             self._consumers[config["name"]] = {}
+            self._stored.update(pattern.split(".", 1)[0] for pattern in config["subjects"])
 
     def _store(self, stream: Stream, message: Request) -> None:
         try:

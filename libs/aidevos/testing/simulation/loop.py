@@ -4,6 +4,9 @@ Promises: a run depends on nothing but its seed. Time stands still while a callb
 when none is ready. Each process runs its callbacks in the order that asyncio promises; which process goes on, and where
 one is held up between two callbacks, is random. A paused process runs nothing, and its timers fire late. A killed one
 never runs again, not even its `finally` blocks.
+
+A process that was paused finds what has arrived meanwhile as a real one finds it in its sockets: in order for each
+connection, but one connection after another, in any order, and the timers last.
 """
 
 from __future__ import annotations
@@ -26,17 +29,26 @@ class Stuck(Exception):
 
 
 class Handle:
-    """A callback that waits for its turn or its time, like asyncio's but lighter."""
+    """A callback that waits for its turn or its time, like asyncio's but lighter.
 
-    __slots__ = ("_when", "args", "callback", "cancelled_", "context")
+    `source` is the connection from which it brings something, or None for a timer.
+    """
+
+    __slots__ = ("_when", "args", "callback", "cancelled_", "context", "source")
 
     def __init__(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context, when: float = 0.0
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context,
+        when: float = 0.0,
+        source: object = None,
     ) -> None:
         self.callback = callback
         self.args = args
         self.context = context
         self.cancelled_ = False
+        self.source = source
         self._when = when
 
     def cancel(self) -> None:
@@ -66,18 +78,22 @@ class Process:
         # Seconds by which its wall clock differs from that of the world.
         self.clock_offset = 0.0
         self.ready: deque[Handle] = deque()
+        # What has arrived during a pause, by connection; timers are under None.
+        self._arrived: dict[object, list[Handle]] = {}
         self._loop = loop
-        self._holds = self._pauses = 0
+        self.holds = self._pauses = 0
         self.queued = False
         # Called after each callback until it returns False.
         self.after_callback: Callable[[], bool] | None = None
+        # The beginning of the name of a moment, and what is called once when the process reaches one.
+        self.trap: tuple[str, Callable[[], object]] | None = None
         # What a killed process had: nothing of it may be closed while the world lives.
         self._remains: list[object] = []
 
     @property
     def paused(self) -> bool:
         """True if it doesn't run at the moment."""
-        return self._holds > 0
+        return self.holds > 0
 
     def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in this process."""
@@ -89,21 +105,27 @@ class Process:
 
     def pause(self, seconds: float) -> None:
         """Run nothing for some seconds."""
-        self._holds += 1
+        self.holds += 1
         self._loop.world.call(self._end_pause, self._pauses, delay=seconds)
 
     def resume(self) -> None:
         """End all pauses."""
         self._pauses += 1
-        self._holds = 0
-        if self.alive:
-            self.wake()
+        self.holds = 0
+        self._go_on()
 
     def kill(self) -> None:
         """Run nothing ever again."""
         self.alive = False
-        self._remains += [*self.ready, *asyncio.all_tasks(self._loop)]
+        self._remains += [*self.ready, self._arrived, *asyncio.all_tasks(self._loop)]
         self.ready.clear()
+        self._arrived = {}
+
+    def reach(self, moment: str) -> None:
+        """Note that the process has reached a moment, such as that it has sent a message."""
+        if self.trap is not None and moment.startswith(self.trap[0]):
+            call, self.trap = self.trap[1], None
+            call()
 
     def keep(self, remains: object) -> None:
         """Keep something that belongs to this process, which was killed."""
@@ -111,38 +133,55 @@ class Process:
 
     def wake(self) -> None:
         """Go on with what is ready, unless the process is paused."""
-        if not self.queued and not self._holds and self.ready:
+        if not self.queued and not self.holds and self.ready:
             self.queued = True
             self._loop.runnable.append(self)
+
+    def take_later(self, handle: Handle) -> None:
+        """Keep a callback whose time has come for the end of a pause, or for ever if the process was killed."""
+        if self.alive:
+            self._arrived.setdefault(handle.source, []).append(handle)
+        else:
+            self.keep(handle)
 
     def run_some(self) -> None:
         """Run what is ready now, up to a point at which the process is held up."""
         self.queued = False
-        loop, ready, rng = self._loop, self.ready, self._loop.rng
-        loop.current = self
-        for _ in range(len(ready)):
-            if not ready or self._holds:
-                break
+        loop, ready = self._loop, self.ready
+        left = len(ready)
+        while left and ready and not self.holds:
+            left -= 1
             handle = ready.popleft()
             if handle.cancelled_:
                 continue
+            loop.callbacks += 1
             try:
                 handle.context.run(handle.callback, *handle.args)
             except Exception as error:
                 loop.call_exception_handler({"message": f"{handle.callback!r} failed", "exception": error})
-            loop.callbacks += 1
-            loop.trace = hash((loop.trace, self.number, loop.now))
             if self.after_callback is not None and not self.after_callback():
                 self.after_callback = None
-            if self.stalls and rng.random() < self.stalls:
+            if self.stalls and loop.rng.random() < self.stalls:
                 self.pause(self.stalled_for())
-        if ready:
-            self.wake()
+        loop.trace = hash((loop.trace, self.number, loop.now, loop.callbacks))
+        if ready and not self.holds and not self.queued:
+            self.queued = True
+            loop.runnable.append(self)
 
     def _end_pause(self, pauses: int) -> None:
-        if pauses != self._pauses:
-            return
-        self._holds -= 1
+        if pauses == self._pauses:
+            self.holds -= 1
+            if not self.holds:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what has arrived during a pause."""
+        arrived, self._arrived = self._arrived, {}
+        timers = arrived.pop(None, [])
+        connections = list(arrived.values())
+        self._loop.rng.shuffle(connections)
+        for handles in (*connections, timers):
+            self.ready.extend(handles)
         if self.alive:
             self.wake()
 
@@ -153,12 +192,10 @@ _PROCESS: ContextVar[Process] = ContextVar("simulated process")
 class _Task(asyncio.Task[T]):
     """A task whose hash, and so whose order in a set, is the same in each run."""
 
-    def __init__(self, work: Coroutine[Any, Any, T], *, number: int, **options: Any) -> None:
-        self._number = number
-        super().__init__(work, **options)
+    number = 0
 
     def __hash__(self) -> int:
-        return self._number
+        return self.number
 
 
 class VirtualLoop(asyncio.AbstractEventLoop):
@@ -177,7 +214,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._running = self._closed = False
         # What happens outside all processes: the servers, the network and the faults.
         self.world = self.process("world")
-        self.current = self.world
 
     def process(self, name: str) -> Process:
         """Return a new process."""
@@ -193,12 +229,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         context = context or copy_context()
         handle = Handle(callback, args, context)
         process = context.get(_PROCESS, self.world)
-        if process.alive:
-            process.ready.append(handle)
-            if not process.queued:
-                process.wake()
-        else:
+        if not process.alive:
             process.keep(handle)
+            return handle
+        process.ready.append(handle)
+        if not process.queued and not process.holds:
+            process.queued = True
+            self.runnable.append(process)
         return handle
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]
@@ -217,47 +254,66 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         heapq.heappush(self._timers, (when, self._numbers, context.get(_PROCESS, self.world), handle))
         return handle
 
+    def arrive_at(
+        self, when: float, process: Process, source: object, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Call a function in a process when something arrives there over a connection."""
+        self._numbers += 1
+        handle = Handle(callback, args, process.context, when, source)
+        heapq.heappush(self._timers, (when, self._numbers, process, handle))
+
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Context | None = None) -> asyncio.Task[Any]:
         self._numbers += 1
-        return _Task(coro, number=self._numbers, loop=self, name=name, context=context)
+        # asyncio asks for the hash while it makes the task.
+        task = _Task.__new__(_Task)
+        task.number = self._numbers
+        task.__init__(coro, loop=self, name=name or "task", context=context)  # type: ignore[misc]
+        return task
 
     def run_until_complete(self, future: Any) -> Any:
         """Run until a task of the world has ended. Raises `Stuck`."""
         task = future if asyncio.isfuture(future) else self.world.start(cast(Any, future))
         self._running = True
         asyncio._set_running_loop(self)
+        runnable, draw = self.runnable, self.rng.random
         try:
             while not task.done():
-                self._run_once()
+                if not runnable:
+                    self._take_next()
+                elif len(runnable) == 1:
+                    runnable.pop().run_some()
+                else:
+                    index = int(draw() * len(runnable))
+                    process = runnable[index]
+                    runnable[index] = runnable[-1]
+                    runnable.pop()
+                    process.run_some()
         finally:
             asyncio._set_running_loop(None)
             self._running = False
         return task.result()
 
-    def _run_once(self) -> None:
-        runnable = self.runnable
-        if runnable:
-            index = self.rng.randrange(len(runnable)) if len(runnable) > 1 else 0
-            process = runnable[index]
-            runnable[index] = runnable[-1]
-            runnable.pop()
-            process.run_some()
+    def _take_next(self) -> None:
+        """Let time jump to the next timer. Raises `Stuck`."""
+        timers = self._timers
+        while timers:
+            when, _, process, handle = heapq.heappop(timers)
+            if handle.cancelled_:
+                continue
+            if when > self.now:
+                self.now = when
+                if when > LONGEST or self.callbacks > MOST:
+                    break
+            if process.holds or not process.alive:
+                process.take_later(handle)
+            else:
+                process.ready.append(handle)
+                process.run_some()
             return
-        if not self._timers or self.now > LONGEST or self.callbacks > MOST:
-            raise Stuck(f"after {self.now:.1f} virtual seconds and {self.callbacks} callbacks")
-        when, _, process, handle = heapq.heappop(self._timers)
-        if handle.cancelled_:
-            return
-        if when > self.now:
-            self.now = when
-        if process.alive:
-            process.ready.append(handle)
-            process.wake()
-        else:
-            process.keep(handle)
+        raise Stuck(f"after {self.now:.1f} virtual seconds and {self.callbacks} callbacks")
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep an error that no code has handled."""

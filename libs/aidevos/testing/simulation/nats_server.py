@@ -49,20 +49,20 @@ class Link:
         self.open = True
         self.subscriptions: dict[int, Subscription] = {}
         self._on_reset = on_reset
-        self._up = Pipe(server.loop, server.loop.world, latency, self._handle)
+        self.up = Pipe(server.loop, server.loop.world, latency, self._handle)
         self.down = Pipe(server.loop, process, latency, receive)
 
     def send(self, *command: object) -> None:
         """Send a command to the server."""
-        self._up.send(*command)
+        self.up.send(*command)
 
     def cut(self) -> None:
         """Hold back everything in both directions."""
-        self._up.hold()
+        self.up.hold()
         self.down.hold()
 
     def restore(self) -> None:
-        self._up.restore()
+        self.up.restore()
         self.down.restore()
 
     def reset(self, *, server_notices_after: float = 0.0) -> None:
@@ -77,7 +77,7 @@ class Link:
     def close(self) -> None:
         """End the connection at the server."""
         self.open = False
-        self._up.close()
+        self.up.close()
         for number in list(self.subscriptions):
             self.server.unsubscribe(self, number)
         self.server.links.pop(self, None)
@@ -118,7 +118,10 @@ class NatsServer:
         # The share of messages that are lost on their way to a subscriber.
         self.loss = 0.0
         self.messages = 0
+        # Reply subjects of requests that several subscribers took.
+        self.taken_twice: set[str] = set()
         self._partitions = partitions
+        self._mapped: dict[str, str] = {}
         self._interest: Interest[Subscription] = Interest()
         self.jetstream = JetStream(self, rng, now)
 
@@ -151,8 +154,10 @@ class NatsServer:
     def publish(self, link: Link, message: Message) -> None:
         """Take a message from a connection."""
         self.messages += 1
-        message = self._map(message)
-        taken = self.jetstream.take(message)
+        taken = False
+        if not message.subject.startswith("_INBOX"):
+            message = self._map(message)
+            taken = self.jetstream.take(message)
         if not self._route(message.subject, message) and not taken and message.reply:
             for subscription in self._interest.match(message.reply):
                 if subscription.link is link:
@@ -164,15 +169,18 @@ class NatsServer:
 
     def _route(self, to: str, message: Message) -> bool:
         """Send a message to the subscribers of a subject, one for each queue group. Return False if none exist."""
-        queues: dict[str, list[Subscription]] = {}
         found = self._interest.match(to)
+        queues: dict[str, list[Subscription]] | None = None
         for subscription in found:
-            if subscription.queue:
-                queues.setdefault(subscription.queue, []).append(subscription)
-            else:
+            if not subscription.queue:
                 self._send(subscription, message)
-        for members in queues.values():
+            else:
+                queues = {} if queues is None else queues
+                queues.setdefault(subscription.queue, []).append(subscription)
+        for members in queues.values() if queues else ():
             self._send(self.rng.choice(members), message)
+        if len(found) > 1 and message.reply:
+            self.taken_twice.add(message.reply)
         return bool(found)
 
     def _send(self, subscription: Subscription, message: Message) -> None:
@@ -180,12 +188,17 @@ class NatsServer:
             subscription.link.down.send("msg", subscription.number, message)
 
     def _map(self, message: Message) -> Message:
-        prefix, _, rest = message.subject.partition(".")
-        if prefix not in ("do", "tell"):
+        if not message.subject.startswith(("do.", "tell.")):
             return message
-        type, _, rest = rest.partition(".")
-        id, _, method = rest.partition(".")
-        if not method:
-            return message
-        partition = subjects.partition(type, id, self._partitions)
-        return message._replace(subject=f"{'dop' if prefix == 'do' else 'tellp'}.{partition}.{type}.{id}.{method}")
+        mapped = self._mapped.get(message.subject)
+        if mapped is None:
+            mapped = self._mapped[message.subject] = _map(message.subject, self._partitions)
+        return message._replace(subject=mapped)
+
+
+def _map(subject: str, partitions: int) -> str:
+    tokens = subject.split(".", 3)
+    if len(tokens) < 4:
+        return subject
+    prefix, type, id, method = tokens
+    return f"{prefix}p.{subjects.partition(type, id, partitions)}.{type}.{id}.{method}"

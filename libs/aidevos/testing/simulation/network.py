@@ -23,8 +23,10 @@ class Latency:
         self.longest = longest
 
     def draw(self) -> float:
-        random = self._rng.random
-        return random() * (self.longest if random() < self.slow else self.usual)
+        chance = self._rng.random()
+        if chance < self.slow:
+            return chance / self.slow * self.longest
+        return (chance - self.slow) / (1 - self.slow) * self.usual
 
 
 class Pipe:
@@ -32,7 +34,7 @@ class Pipe:
 
     def __init__(self, loop: VirtualLoop, receiver: Process, latency: Latency, deliver: Callable[..., object]) -> None:
         self._loop = loop
-        self._context = receiver.context
+        self._receiver = receiver
         self._latency = latency
         self._deliver = deliver
         self._last = 0.0
@@ -45,8 +47,10 @@ class Pipe:
         if self._held is not None:
             self._held.append(message)
             return
-        self._last = max(self._last, self._loop.now + self._latency.draw())
-        self._loop.call_at(self._last, self._arrive, *message, context=self._context)
+        at = self._loop.now + self._latency.draw()
+        if at > self._last:
+            self._last = at
+        self._loop.arrive_at(self._last, self._receiver, self, self._arrive, *message)
 
     def hold(self) -> None:
         """Hold back everything that is sent from now on."""

@@ -1,7 +1,7 @@
 """The simulated store: the in-memory store behind a network and a disk that delay, fail and lose answers.
 
-A call that the store has applied may look like one that it hasn't, and one that its caller has given up may be applied
-long after. Of a batch, some commits may be applied and others not.
+A call that the store has applied may look like one that it hasn't. One that its caller has given up may be applied long
+after, and one that was answered may be applied again.
 """
 
 from __future__ import annotations
@@ -9,26 +9,34 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from aidevos.durable.store.memory import MemoryStore
-from aidevos.durable.store.port import Commit, Outcome, StoreError
+from aidevos.durable.store.port import Commit, CommitPoint, Outcome, StoreError
 from aidevos.testing.simulation.loop import Process, VirtualLoop
 from aidevos.testing.simulation.network import Latency
 
 # Seconds after which a caller gives up.
 TIMEOUT = 2.0
 LATEST = 8.0
+Documents = dict[str, dict[str, Any]]
 
 
 class Disk:
-    """The store that all hosts share. `errors` is the share of calls that fail in some way."""
+    """The store that all hosts share. `errors` is the share of calls that fail in some way.
+
+    `violations` are changes that no history of an object may contain, whatever its clients see of them.
+    """
 
     def __init__(self, loop: VirtualLoop, rng: random.Random, latency: Latency) -> None:
         self.memory = MemoryStore()
         self.errors = 0.0
+        self.violations: list[str] = []
         # Called with the type, the ID and the document after each commit that was applied.
         self.on_commit: Callable[[str, str, dict[str, Any]], None] | None = None
+        # Returns True if the event with this ID is in its stream.
+        self.is_published: Callable[[str], bool] = lambda id: True
         self.loop = loop
         self.rng = rng
         self.latency = latency
@@ -40,6 +48,51 @@ class Disk:
         except StopIteration as stop:
             return stop.value
         raise AssertionError("the in-memory store must not wait")
+
+    def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
+        """Apply commits, and check what each one changes."""
+        documents: Documents = self.memory.documents[type]
+        outcomes: list[Outcome] = []
+        for commit in commits:
+            before = _versions_and_events(documents.get(commit.id))
+            outcomes += self.run(self.memory.commit(type, [commit]))
+            if outcomes[-1] is Outcome.APPLIED:
+                self._check_version(type, commit, before[0])
+                self._check_events(type, commit.id, before[1])
+                if self.on_commit is not None:
+                    self.on_commit(type, commit.id, documents[commit.id])
+        return outcomes
+
+    def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
+        """Clear outboxes, and check that nothing is lost."""
+        documents: Documents = self.memory.documents[type]
+        before = {point.id: _versions_and_events(documents.get(point.id))[1] for point in points}
+        cleared: bool = self.run(self.memory.clear_outboxes(type, points))
+        for id, events in before.items():
+            self._check_events(type, id, events)
+        return cleared
+
+    def _check_version(self, type: str, commit: Commit, before: int) -> None:
+        """Each commit that changes the state advances the version, and no commit takes it back."""
+        after = self.memory.documents[type][commit.id]["version"]
+        changes = "state" in commit.set or "state" in commit.unset
+        if after < before or (changes and after == before):
+            self.violations.append(f"a commit has set the version of {type}:{commit.id} from {before} to {after}")
+
+    def _check_events(self, type: str, id: str, before: set[str]) -> None:
+        """An event leaves its outbox only after it is in its stream."""
+        for number in before - self.memory.documents[type].get(id, {}).get("outbox", {}).keys():
+            if not self.is_published(f"{type}:{id}:{number}"):
+                self.violations.append(f"the event {number} of {type}:{id} has left the outbox and isn't published")
+
+
+def _versions_and_events(document: dict[str, Any] | None) -> tuple[int, set[str]]:
+    """Return the version of a document, and the numbers of the events in its outbox."""
+    if document is None:
+        return 0, set()
+    outbox = document.get("outbox")
+    events = {number for number, entry in outbox.items() if entry["kind"] == "event"} if outbox else set()
+    return document["version"], events
 
 
 class SimulatedStore:
@@ -54,64 +107,69 @@ class SimulatedStore:
         method = getattr(self._disk.memory, name)
 
         async def call(*args: Any, **options: Any) -> Any:
-            return await self._send(lambda: self._disk.run(method(*args, **options)))
+            return await self._send(name, lambda: self._disk.run(method(*args, **options)))
 
         return call
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
+        sent = [commit._replace(set=dict(commit.set)) for commit in commits]
         try:
-            sent = [commit._replace(set=dict(commit.set)) for commit in commits]
-            outcomes: list[Outcome] = await self._send(lambda: self._apply(type, sent), writes=True)
+            outcomes: list[Outcome] = await self._send("commit", partial(self._disk.commit, type, sent))
             return outcomes
         except StoreError:
             return [Outcome.UNKNOWN for _ in commits]
 
-    def _apply(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
-        disk = self._disk
-        outcomes: list[Outcome] = disk.run(disk.memory.commit(type, commits))
-        for commit, outcome in zip(commits, outcomes, strict=True):
-            if disk.on_commit is not None and outcome is Outcome.APPLIED:
-                disk.on_commit(type, commit.id, disk.memory.documents[type][commit.id])
-        return outcomes
+    async def clear_outboxes(self, type: str, points: Sequence[CommitPoint]) -> bool:
+        cleared: bool = await self._send("clear_outboxes", partial(self._disk.clear_outboxes, type, points))
+        return cleared
 
-    async def _send(self, apply: Callable[[], Any], *, writes: bool = False) -> Any:
+    async def _send(self, name: str, apply: Callable[[], Any]) -> Any:
         """Apply a call at the store, and return its result. Raises `StoreError`."""
         disk, loop = self._disk, self._disk.loop
         answered: asyncio.Future[Any] = loop.create_future()
         late = loop.call_later(TIMEOUT, _fail, answered, "no answer", context=self._process.context)
+        self._process.reach(f"store.{name}")
         fault = disk.rng.random() if disk.errors else 1.0
-        delay = disk.latency.draw()
+        delay = soon = disk.latency.draw()
         answers = True
         if fault < disk.errors:
-            kind = disk.rng.choice(("refused", "lost", "silent", "late"))
+            kind = disk.rng.choice(("refused", "lost", "silent", "late", "repeated"))
             if kind == "refused":
-                self._process.call(_fail, answered, "the connection was refused", delay=delay)
+                self._settle_after(delay, _fail, answered, "the connection was refused")
                 return await answered
             if kind == "late":
                 delay += disk.rng.random() * LATEST
-            answers = kind == "silent" and disk.rng.random() < 0.3
-            if kind != "late" and disk.rng.random() < 0.5:
-                self._process.call(_fail, answered, "the connection was reset", delay=delay + disk.latency.draw())
+            if kind == "repeated":
+                again = delay + disk.rng.random() * LATEST
+                loop.world.call(self._arrive, name, apply, answered, False, delay=again)
+            answers = kind == "repeated" or (kind == "silent" and disk.rng.random() < 0.3)
+            if kind != "repeated" and disk.rng.random() < 0.5:
+                self._settle_after(soon + disk.latency.draw(), _fail, answered, "the connection was reset")
             if kind == "lost":
                 return await answered
         if self._reachable():
-            loop.world.call(self._arrive, apply, answered, answers, delay=delay)
+            loop.world.call(self._arrive, name, apply, answered, answers, delay=delay)
         try:
             return await answered
         finally:
             late.cancel()
 
-    def _arrive(self, apply: Callable[[], Any], answered: asyncio.Future[Any], answers: bool) -> None:
+    def _arrive(self, name: str, apply: Callable[[], Any], answered: asyncio.Future[Any], answers: bool) -> None:
+        settle: Callable[..., object]
         try:
-            result = apply()
+            settle, result = _resolve, apply()
         except StoreError as error:
-            self._answer(answers, _fail, answered, str(error))
-        else:
-            self._answer(answers, _resolve, answered, result)
-
-    def _answer(self, answers: bool, settle: Callable[..., object], *args: object) -> None:
+            settle, result = _fail, str(error)
         if answers and self._reachable():
-            self._process.call(settle, *args, delay=self._disk.latency.draw())
+            self._settle_after(self._disk.latency.draw(), self._answer, name, settle, answered, result)
+
+    def _answer(self, name: str, settle: Callable[..., object], *args: object) -> None:
+        settle(*args)
+        self._process.reach(f"answer.{name}")
+
+    def _settle_after(self, delay: float, settle: Callable[..., object], *args: object) -> None:
+        loop = self._disk.loop
+        loop.arrive_at(loop.now + delay, self._process, self, settle, *args)
 
 
 def _resolve(future: asyncio.Future[Any], result: Any) -> None:

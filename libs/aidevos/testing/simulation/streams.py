@@ -66,6 +66,10 @@ class Stream:
     def takes(self, subject: str) -> bool:
         return subject.startswith(self.prefixes)
 
+    def has(self, id: str) -> bool:
+        """Return True if a message with this ID was stored."""
+        return id in self._ids
+
     def publish(self, subject: str, headers: bytes, data: bytes) -> dict[str, Any] | None:
         """Store a message, and return the acknowledgement; None for one that waits for the end of its batch."""
         given = parse_headers(headers)

@@ -21,12 +21,14 @@ from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError, Delivery
 from aidevos.durable.client.client import failure_of
 from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.durable.turns.environment import Limits
 from aidevos.settings import load
 from aidevos.testing.history import Operation
 from aidevos.testing.simulation.determinism import EPOCH, deterministic, discard
 from aidevos.testing.simulation.faults import Fault, Faults
 from aidevos.testing.simulation.fleet import Fleet, HostNode, Node
 from aidevos.testing.simulation.loop import Stuck, VirtualLoop, new_loop
+from aidevos.testing.simulation.pace import Pace
 from aidevos.testing.simulation.plan import HOSTS, Plan
 from aidevos.testing.simulation.streams import Stored
 
@@ -37,6 +39,9 @@ DEADLINES = (2.0, 5.0, 10.0)
 QUIET_WITHIN = 100.0
 LEAVES_WITHIN = 30.0
 LOOK_EVERY = 0.5
+# Objects leave memory after so many seconds without a request. A sweep follows within about a second.
+IDLE = (0.5, 2.0, 300.0)
+SOON_IDLE, LEAVES_MEMORY = 2.0, 1.5
 STARTS_WITHIN = 30.0
 STORES_WITHIN, ONCE_WITHIN = 5.0, 2.0
 
@@ -132,12 +137,23 @@ class _World:
         self._loop = loop
         self._rng = rng
         self.script = scenario.script(random.Random(plan.seed), loop.time)  # noqa: S311
-        self._fleet = Fleet(loop, rng, self.script.classes, rng.choice(PARTITIONS), load())
+        limits = Limits(idle_after=rng.choice(IDLE))
+        self._fleet = Fleet(loop, rng, self.script.classes, rng.choice(PARTITIONS), load(), limits)
         self._fleet.disk.on_commit = self.script.on_commit
         self._hosts = [HostNode(self._fleet, number) for number in range(HOSTS)]
         self._clients = [Node(self._fleet, f"client-{number}") for number in range(plan.clients)]
         self._judge = Node(self._fleet, "judge")
-        self.faults = Faults(self._fleet, self._hosts, self._clients)
+        self._pace = Pace(loop, rng)
+        self.faults = Faults(self._fleet, self._hosts, self._clients, self._pace.hurry)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Let clients hurry when a partition is claimed or released or a host reconnects, and check each event."""
+        streams = self._fleet.nats.jetstream.streams
+        streams[f"KV_{subjects.PLACEMENT_BUCKET}"].on_stored[self] = lambda _: self._pace.hurry()
+        for host in self._hosts:
+            host.on_reconnect = self._pace.hurry
+        self._fleet.disk.is_published = streams[subjects.EVENTS_STREAM].has
 
     async def run(self) -> None:
         for host in self._hosts:
@@ -184,7 +200,10 @@ class _World:
                 reply = await connection.request(subjects.call(type, id, method), payload, ONCE_WITHIN, headers=headers)
             except NatsError as error:
                 raise Failure("unavailable", f"no answer: {error!r}") from error
-            if failure := failure_of(reply):
+            failure = failure_of(reply)
+            if failure and failure.code == "moved" and reply.subject in self._fleet.nats.taken_twice:
+                raise Failure("unavailable", "another host has taken the request too, and may answer later")
+            if failure:
                 raise failure
             return msgspec.json.decode(reply.data)
 
@@ -195,7 +214,7 @@ class _World:
             client = await self._open(node)
             for step in self._plan.steps:
                 if step.client == number:
-                    await asyncio.sleep(step.pause)
+                    await self._pace.wait(step.pause)
                     await self.script.step(client, step.choice)
 
         return node.start_process().start(run())
@@ -221,7 +240,10 @@ class _World:
                 self.violations += [f"still missing after {QUIET_WITHIN:.0f} s: {each}" for each in missing]
                 return
             await asyncio.sleep(LOOK_EVERY)
+        # Now the last reads of some objects come from the store.
+        await asyncio.sleep(min(self._fleet.limits.idle_after, SOON_IDLE) + LEAVES_MEMORY)
         self.violations += await self.script.find_violations(judge)
+        self.violations += [*dict.fromkeys(self._fleet.disk.violations), *self._find_differences()]
         letters = self._fleet.disk.memory.documents.get(dead_letters.TYPE, {})
         self.violations += [f"a dead letter: {each['state']}" for each in letters.values() if each.get("state")]
 
@@ -239,6 +261,16 @@ class _World:
             return unsent + [f"the tell {each.subject}" for each in tells] + await self.script.find_missing(judge)
         except Failure as failure:
             return [f"an answer: {failure.code}: {failure.detail}"]
+
+    def _find_differences(self) -> list[str]:
+        """Return the objects of which an owner has another state in memory than the store."""
+        documents, found = self._fleet.disk.memory.documents, []
+        for host in self._hosts:
+            for each in host.owned() if host.running else ():
+                stored = documents[each.type.name].get(each.id, {})
+                if (stored.get("commit"), stored.get("version", 0)) != (each.commit, each.version):
+                    found.append(f"{host.name} has a state of {each.object_id} that isn't stored")
+        return found
 
     async def _leave(self) -> None:
         """Let all hosts leave in order, and note what is left."""
