@@ -43,6 +43,13 @@ def test_each_result_has_a_row_and_the_product_its_costs_by_process() -> None:
     assert "| query | 150 | 120 | 0 | 0 | 0 | 0 | 0 |" in shown
 
 
+def test_a_contestant_that_answers_nothing_in_time_has_a_row_too() -> None:
+    found = Result("query", "plain", [Sample(0.0, 1.0, 1.0, 1)], [{"mongod": 70.0}], [100.0])
+
+    assert "| query | plain | 0 | 0% | 70 | 0.70 |  |" in pages.markdown([found])
+    assert "plain" in pages.plots([found])["rates"]
+
+
 def test_a_report_is_a_page_with_plots_whose_bars_are_as_long_as_their_values(tmp_path: Path) -> None:
     pages.save([result("query", OWN), result("query", "plain <2>", 0.5)], tmp_path, "now")
 
