@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
+from nats.errors import TimeoutError as NatsTimeout
 from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
 from nats.js.errors import BadRequestError
 
@@ -27,7 +28,8 @@ from aidevos.testing.simulation.fleet import Fleet, Node
 from aidevos.testing.simulation.loop import new_loop
 from tests.support.servers import Servers
 
-WITHIN = 10.0
+# Seconds within which an answer comes, and after which none will.
+WITHIN, LATE = 10.0, 0.5
 
 
 class Nats(NamedTuple):
@@ -275,6 +277,24 @@ def test_a_tell_stays_until_a_consumer_that_has_delivered_it_gets_its_acknowledg
 
         await js.delete_consumer(nats.name, "one")
         assert [message.data for message in await _pull(nats, js, "two")] == [b"0", b"2"]
+
+    run(contract)
+
+
+def test_a_consumer_answers_no_acknowledgement_of_a_tell_that_it_has_not_delivered(run: Run) -> None:
+    async def contract(nats: Nats) -> None:
+        js = await _open_queue(nats)
+        await js.publish(f"{nats.name}.1.a", b"1")
+        (first,) = await _pull(nats, js, "one")
+        await js.delete_consumer(nats.name, "one")
+        await _add_consumer(nats, js, "one", ">")
+        with pytest.raises(NatsTimeout):
+            await js._nc.request(first.reply, b"+ACK", timeout=LATE)
+        (again,) = await _pull(nats, js, "one")
+        assert again.data == b"1"
+        for _ in range(2):
+            await js._nc.request(first.reply, b"+ACK", timeout=WITHIN)
+        assert not (await js.stream_info(nats.name)).state.messages
 
     run(contract)
 

@@ -197,10 +197,12 @@ class PullConsumer(Consumer):
             if not left[0]:
                 self._requests.popleft()
 
-    def settle(self, sequence: int, answer: bytes) -> None:
-        """Take an acknowledgement. One of a message that this consumer hasn't delivered has no effect."""
-        if self.gone or sequence not in self._unsettled:
-            return
+    def settle(self, sequence: int, answer: bytes) -> bool:
+        """Take an acknowledgement. Return False for that of a message that this consumer hasn't delivered."""
+        if self.gone or sequence > self.delivered_stream:
+            return False
+        if sequence not in self._unsettled:
+            return True
         if answer.startswith(b"-NAK"):
             delay = msgspec.json.decode(answer[4:])["delay"] / 1e9 if len(answer) > 5 else 0.0
             self._server.loop.world.call(self._redeliver, sequence, self._unsettled[sequence], delay=delay)
@@ -209,6 +211,7 @@ class PullConsumer(Consumer):
             if self._stream.config.get("retention") == "workqueue":
                 self._stream.remove(sequence)
             self.kick()
+        return True
 
     def _redeliver(self, sequence: int, attempt: int) -> None:
         if not self.gone and self._unsettled.get(sequence) == attempt and sequence not in self._again:
