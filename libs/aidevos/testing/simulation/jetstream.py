@@ -93,9 +93,8 @@ class JetStream:
         tokens = message.subject.split(".")
         if tokens[1] == "ACK":
             consumer = self._consumers.get(tokens[2], {}).get(tokens[3])
-            if isinstance(consumer, PullConsumer):
-                if consumer.settle(int(tokens[5]), message.data):
-                    self._answer(message, b"")
+            if isinstance(consumer, PullConsumer) and consumer.settle(int(tokens[5]), message.data):
+                self._answer(message, b"")
             return consumer is not None
         if tokens[2:5] == ["CONSUMER", "MSG", "NEXT"]:
             consumer = self._consumers.get(tokens[5], {}).get(tokens[6])
