@@ -99,24 +99,30 @@ class Workload:
 
 
 class Linearizable(Workload):
-    """Operations whose answers a sequential model explains, down to a last read of each object when all is over."""
+    """Operations whose answers a sequential model explains, down to a last read of each object when all is over.
+
+    One object must also take a last command then, if there is one without arguments.
+    """
 
     model: Model[Any]
+    last_command = ""
 
     async def find_violations(self, client: Client) -> list[str]:
         last = Recorder(self.recorder.now)
-        for id in self.ids:
-            answer = client.call(self.type, id, self.query, {})
-            await last.record(client.name, f"{self.type}:{id}", self.query, {}, answer)
-        unread = [str(each) for each in last.operations if not isinstance(each.outcome, Value)]
+        command = [(self.ids[0], self.last_command)] if self.last_command else []
+        for id, method in [*command, *((id, self.query) for id in self.ids)]:
+            answer = client.call(self.type, id, method, {})
+            await last.record(client.name, f"{self.type}:{id}", method, {}, answer)
+        unanswered = [str(each) for each in last.operations if not isinstance(each.outcome, Value)]
         history = [*self.recorder.operations, *last.operations]
-        return unread + [str(each) for each in check_linearizable(history, self.model)]
+        return unanswered + [str(each) for each in check_linearizable(history, self.model)]
 
 
 class Counters(Linearizable):
     """Counters that clients increment and read."""
 
     type, query, weight = "tally", "value", 6
+    last_command = "add"
 
     async def _act(self, client: Client, id: str) -> None:
         await self._do(client, id, "add")

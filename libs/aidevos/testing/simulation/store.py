@@ -37,6 +37,8 @@ class Disk:
         self.on_commit: Callable[[str, str, dict[str, Any]], None] | None = None
         # Returns True if the event with this ID is in its stream.
         self.is_published: Callable[[str], bool] = lambda id: True
+        # Returns True if an incarnation has released the partition of an object of this type and ID.
+        self.is_released: Callable[[str, str, str], bool] = lambda incarnation, type, id: False
         self.loop = loop
         self.rng = rng
         self.latency = latency
@@ -71,6 +73,12 @@ class Disk:
         for id, events in before.items():
             self._check_events(type, id, events)
         return cleared
+
+    def check_sent(self, type: str, commits: Sequence[Commit]) -> None:
+        """A host that releases a partition has finished all commits of its objects."""
+        for commit in commits:
+            if self.is_released(commit.owner.rpartition(".")[0], type, commit.id):
+                self.violations.append(f"a host commits {type}:{commit.id} after it has released the partition")
 
     def _check_version(self, type: str, commit: Commit, before: int) -> None:
         """Each commit that changes the state advances the version, and no commit takes it back."""
@@ -113,6 +121,7 @@ class SimulatedStore:
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
         sent = [commit._replace(set=dict(commit.set)) for commit in commits]
+        self._disk.check_sent(type, commits)
         try:
             outcomes: list[Outcome] = await self._send("commit", partial(self._disk.commit, type, sent))
             return outcomes

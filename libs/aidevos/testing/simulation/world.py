@@ -30,6 +30,7 @@ from aidevos.testing.simulation.fleet import Fleet, HostNode, Node
 from aidevos.testing.simulation.loop import Stuck, VirtualLoop, new_loop
 from aidevos.testing.simulation.pace import Pace
 from aidevos.testing.simulation.plan import HOSTS, Plan
+from aidevos.testing.simulation.releases import Releases
 from aidevos.testing.simulation.streams import Stored
 
 # Few, so that a fleet starts fast.
@@ -148,9 +149,16 @@ class _World:
         self._watch()
 
     def _watch(self) -> None:
-        """Let clients hurry when a partition is claimed or released or a host reconnects, and check each event."""
+        """Let clients hurry when a partition is claimed or released or a host reconnects, and check what is stored."""
         streams = self._fleet.nats.jetstream.streams
-        streams[f"KV_{subjects.PLACEMENT_BUCKET}"].on_stored[self] = lambda _: self._pace.hurry()
+        releases = Releases(self._fleet.partitions)
+
+        def on_placement(entry: Stored) -> None:
+            releases.note(entry)
+            self._pace.hurry()
+
+        streams[f"KV_{subjects.PLACEMENT_BUCKET}"].on_stored[self] = on_placement
+        self._fleet.disk.is_released = releases.has
         for host in self._hosts:
             host.on_reconnect = self._pace.hurry
         self._fleet.disk.is_published = streams[subjects.EVENTS_STREAM].has
