@@ -48,9 +48,16 @@ async def callee(servers: Servers) -> AsyncIterator[Callee]:
     await connection.close()
 
 
-@pytest.fixture
-async def client(servers: Servers, callee: Callee) -> AsyncIterator[DurableObjectClient]:
-    connection = await connect(servers.nats_url("gateway"), "gateway")
+@pytest.fixture(params=["the product's connection", "a connection of nats-py"])
+async def client(
+    servers: Servers, callee: Callee, request: pytest.FixtureRequest
+) -> AsyncIterator[DurableObjectClient]:
+    url = servers.nats_url("gateway")
+    connection: Client
+    if request.param == "a connection of nats-py":
+        connection = await nats.connect(url, inbox_prefix="_INBOX_gateway")
+    else:
+        connection = await connect(url, "gateway")
     client = DurableObjectClient(connection, lambda: "Bearer x", attempt_timeout=0.3, default_deadline=5)
     await client.start()
     yield client

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
@@ -122,7 +123,7 @@ def pause_before_repeat(waited: float, attempt: int) -> float:
 
 
 class DurableObjectClient:
-    """Calls objects over NATS.
+    """Calls objects over any connection of nats-py, with less work over one of `aidevos.durable.client.connection`.
 
     `authorization` returns the `Authorization` header for calls that don't pass one. `attempt_timeout` and
     `default_deadline` are in seconds. With `types`, a request that nobody takes fails at once if nobody will. `now`
@@ -131,7 +132,7 @@ class DurableObjectClient:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Client,
         authorization: Callable[[], str],
         *,
         attempt_timeout: float = 2.0,
@@ -152,7 +153,11 @@ class DurableObjectClient:
     async def start(self) -> None:
         """Open the inbox for replies. Call it once, before the first request."""
         self._inbox = self._connection.new_inbox() + "."
-        await self._connection.hand_over(self._inbox + "*", "", self._on_reply)
+        subject, connection = self._inbox + "*", self._connection
+        if isinstance(connection, Connection):
+            await connection.hand_over(subject, "", self._on_reply)
+        else:
+            await connection.subscribe(subject, cb=self._on_message, pending_msgs_limit=-1)
 
     async def call(self, type: str, id: str, method: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Call a method and return its decoded result.
@@ -240,6 +245,10 @@ class DurableObjectClient:
             del self._waiting[key]
         raise Failure("unavailable", detail, retry_after=1.0)
 
+    async def _on_message(self, message: Msg) -> None:
+        """Take a reply from a connection that hands over no messages."""
+        self._on_reply(message.subject.encode(), b"", message.data, _encode_headers(message.headers or {}))
+
     def _on_reply(self, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
         replies = self._waiting.get(subject)
         if replies is not None:
@@ -296,6 +305,12 @@ class _Replies:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _encode_headers(headers: Mapping[str, str]) -> bytes:
+    """Return headers as they arrive, with the status that nats-py has found in their first line."""
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([f"NATS/1.0 {headers.get('Status', '')}", *lines, "\r\n"]).encode() if headers else b""
 
 
 def failure_of(message: Msg) -> Failure | None:
