@@ -29,6 +29,7 @@ NOT_RUN = {
     "AIDEVOS_HOME=/srv/second": FLEET,
     ".venv/bin/supervisorctl": "other pages use the process that it restarts",
     ".venv/bin/python -m tests.bench": "it measures for minutes",
+    "make bench-peers": "it installs other products, and measures for minutes",
 }
 # A page's pytest starts in half the time without the plugins of these tests.
 LEAN = "-p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:random_order"
