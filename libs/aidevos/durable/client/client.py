@@ -17,7 +17,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import msgspec
 from nats.aio.client import Client
@@ -247,7 +247,7 @@ class DurableObjectClient:
 
     async def _on_message(self, message: Msg) -> None:
         """Take a reply from a connection that hands over no messages."""
-        self._on_reply(message.subject.encode(), b"", message.data, _encode_headers(message.headers or {}))
+        self._on_reply(message.subject.encode(), b"", *_Reply.of(message))
 
     def _on_reply(self, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
         replies = self._waiting.get(subject)
@@ -261,6 +261,11 @@ class _Reply(NamedTuple):
     payload: bytes
     headers: bytes
 
+    @classmethod
+    def of(cls, message: Msg) -> Self:
+        """Return a reply that nats-py has parsed."""
+        return cls(message.data, _encode_headers(message.headers or {}))
+
     @property
     def is_untaken(self) -> bool:
         """True if the reply comes from the server, because nobody subscribes to the request's subject."""
@@ -272,7 +277,7 @@ class _Reply(NamedTuple):
         if not self.headers:
             return None
         if self.is_untaken:
-            return _untaken()
+            return Failure("unavailable", "no process serves this object at the moment")
         return Failure.decode(self.payload) if _FAILED in self.headers else None
 
 
@@ -315,15 +320,4 @@ def _encode_headers(headers: Mapping[str, str]) -> bytes:
 
 def failure_of(message: Msg) -> Failure | None:
     """Return the failure that a reply's headers report, or None if the reply is a result."""
-    headers = message.headers
-    if not headers:
-        return None
-    if headers.get("Status") == "503" and not message.data:
-        return _untaken()
-    if envelope.ERROR_CODE in headers:
-        return Failure.decode(message.data)
-    return None
-
-
-def _untaken() -> Failure:
-    return Failure("unavailable", "no process serves this object at the moment")
+    return _Reply.of(message).failure

@@ -26,6 +26,7 @@ from services.events.service import service as events
 from services.events.subscriptions import Subscriptions, wants
 from tests.support import account_kits
 from tests.support.kits import failure
+from tests.support.webhooks import webhook
 
 DAY = 86_400.0
 MAY = frozenset({"webhooks:self", "events:read"})
@@ -314,26 +315,6 @@ async def test_a_stranger_may_not_tell_that_there_is_a_webhook(kit: ObjectKit, a
         assert (
             await failure(kit.call("webhook", HOOK, method, args, caller=ada, headers=stale))
         ).code == "precondition-failed"
-
-
-def webhook(id: str, *events: str, **changed: Any) -> WebhookInfo:
-    made = WebhookInfo(
-        id=id,
-        owner="ada",
-        key="",
-        url="https://example.org/",
-        events=list(events),
-        collections=[],
-        projects=[],
-        description="",
-        active=True,
-        disabled_reason="",
-        failing_since=None,
-        version=1,
-        created_at="2026-11-01T00:00:00.000Z",
-        updated_at="2026-11-01T00:00:00.000Z",
-    )
-    return msgspec.structs.replace(made, **changed)
 
 
 def test_patterns_say_which_webhooks_want_an_event() -> None:

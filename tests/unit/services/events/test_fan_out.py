@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,30 +20,12 @@ from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import Delivery
 from services.events.fan_out import GROUP, FanOut
 from services.events.subscriptions import MOST, Subscriptions
+from tests.support import webhooks
 from tests.support.kits import until
 
 # Seconds since the epoch.
 NOW = time.time()
-
-
-def webhook(id: str, *events: str, at: float = NOW) -> WebhookInfo:
-    made = rfc3339_of(at)
-    return WebhookInfo(
-        id=id,
-        owner="ada",
-        key="",
-        url="https://example.org/",
-        events=list(events),
-        collections=[],
-        projects=[],
-        description="",
-        active=True,
-        disabled_reason="",
-        failing_since=None,
-        version=1,
-        created_at=made,
-        updated_at=made,
-    )
+webhook = partial(webhooks.webhook, created_at=rfc3339_of(NOW))
 
 
 class Owners:
