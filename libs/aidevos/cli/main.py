@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from aidevos.cli import keys, nats_users, tokens, types
+from aidevos.cli import keys, nats_users, settings, tokens, types
 from aidevos.cli.errors import CommandError
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Resource
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     keys.add_to(commands)
     nats_users.add_to(commands)
     types.add_to(commands)
+    settings.add_to(commands)
 
     openapi = commands.add_parser("openapi", help="print the OpenAPI document of the fleet, or of the shipped services")
     openapi.set_defaults(run=_openapi)

@@ -448,3 +448,31 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Outpu
     monkeypatch.setenv("AIDEVOS_PORT", "none")
 
     assert_refused(main(["openapi"]), capsys, "AIDEVOS_PORT")
+
+
+class TestSettings:
+    def test_each_setting_is_shown_with_its_origin_and_no_secret_is(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
+        monkeypatch.setenv("AIDEVOS_IDLE_AFTER", "15m")
+        (secret := home.parent / "secret").write_text("correct horse")
+        monkeypatch.setenv("AIDEVOS_ADMIN_PASSWORD_FILE", str(secret))
+
+        assert main(["settings", "--json"]) == 0
+        found = {each["variable"]: (each["value"], each["origin"]) for each in json.loads(capsys.readouterr().out)}
+        assert main(["settings"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+
+        assert found["AIDEVOS_IDLE_AFTER"] == (900.0, "AIDEVOS_IDLE_AFTER")
+        assert found["AIDEVOS_ADMIN_PASSWORD"] == ("(hidden)", "AIDEVOS_ADMIN_PASSWORD_FILE")
+        assert found["AIDEVOS_SECRET_KEY"] == ("", "default")
+        assert found["AIDEVOS_HOME"] == (str(home), "AIDEVOS_HOME")
+        assert "AIDEVOS_IDLE_AFTER                900                                       AIDEVOS_IDLE_AFTER" in lines
+        assert len(lines) == len(found) + 1
+
+    def test_a_setting_that_can_not_be_used_is_named(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
+        monkeypatch.setenv("AIDEVOS_IDLE_AFTR", "15m")
+
+        assert_refused(main(["settings"]), capsys, "AIDEVOS_IDLE_AFTR", "AIDEVOS_IDLE_AFTER")
