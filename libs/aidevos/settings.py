@@ -58,6 +58,8 @@ Held = Annotated[int, Meta(ge=1, le=5000)]
 Failures = Annotated[int, Meta(ge=1, le=10_000)]
 ROLES = rf"{NAME_PATTERN}( *, *{NAME_PATTERN})*"
 Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024, extra=BYTES)]
+# Of one argon2id hash.
+Kibibytes = Annotated[int, Meta(ge=19 * 1024, le=4 * 1024 * 1024, extra={"unit": variables.KIBIBYTES})]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -84,7 +84,7 @@ def test_only_secrets_may_stand_in_files(tmp_path: Path) -> None:
 
 
 def test_a_secret_and_its_file_are_not_both_taken(tmp_path: Path) -> None:
-    line = refusal(ADMIN_PASSWORD="correct horse", ADMIN_PASSWORD_FILE=str(tmp_path))  # noqa: S106
+    line = refusal(ADMIN_PASSWORD="correct horse", ADMIN_PASSWORD_FILE=str(tmp_path))
 
     assert line == "AIDEVOS_ADMIN_PASSWORD and AIDEVOS_ADMIN_PASSWORD_FILE are both set: keep one of them"
 
