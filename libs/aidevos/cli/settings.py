@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec.structs import fields
+from typer import Option
 
+from aidevos.cli.output import print_json, print_table
 from aidevos.settings import PREFIX, Settings, load
 from aidevos.variables import is_secret, read
 
@@ -25,30 +26,22 @@ class Shown(msgspec.Struct):
     origin: str
 
 
-def add_to(commands: Any) -> None:
-    parser = commands.add_parser("settings", help="show every setting with its value and where that comes from")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=_run)
-
-
-def _run(options: argparse.Namespace) -> None:
-    settings = list_settings()
-    if options.json:
-        print(msgspec.json.format(msgspec.json.encode(settings)).decode())
-        return
-    row = "{:32}  {:40}  {}".format
-    print(row("VARIABLE", "VALUE", "FROM"))
-    for each in settings:
-        print(row(each.variable, _text(each.value), each.origin))
+def settings(as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False) -> None:
+    """Show every setting with its value and where that comes from."""
+    found = list_settings()
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("VARIABLE", "VALUE", "FROM"), [(each.variable, _text(each.value), each.origin) for each in found])
 
 
 def list_settings() -> list[Shown]:
     """Return the settings of this environment. Raises `SettingsError`."""
-    settings, given = load(), read(os.environ, fields(Settings))
+    loaded, given = load(), read(os.environ, fields(Settings))
     return [
         Shown(
             PREFIX + field.name.upper(),
-            _hide(getattr(settings, field.name), secret=is_secret(field)),
+            _hide(getattr(loaded, field.name), secret=is_secret(field)),
             given[field.name].origin if field.name in given else DEFAULT,
         )
         for field in fields(Settings)
