@@ -44,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python would complain again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except SystemExit as exit:
+        # Typer's own for a broken pipe. It has seen to the rest of the output.
+        if isinstance(exit.__context__, BrokenPipeError):
+            return 0
+        raise
     except TyperException as error:
         return _complain(f"{error.format_message().rstrip('.')}: see --help", error.exit_code)
     except SettingsError as error:

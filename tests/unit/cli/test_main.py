@@ -451,8 +451,9 @@ def test_a_command_that_does_not_exist_is_refused(capsys: Output, arguments: lis
     assert_refused(main(arguments), capsys, "--help")
 
 
-def test_a_reader_that_has_enough_is_no_failure() -> None:
-    command = f"{sys.executable} -P -m aidevos.cli.main settings | true; exit ${{PIPESTATUS[0]}}"
+@pytest.mark.parametrize("arguments", ["settings", "--help"])
+def test_a_reader_that_has_enough_is_no_failure(arguments: str) -> None:
+    command = f"{sys.executable} -P -m aidevos.cli.main {arguments} | true; exit ${{PIPESTATUS[0]}}"
 
     ended = subprocess.run(["bash", "-c", command], capture_output=True)
 
