@@ -24,7 +24,6 @@ from functools import partial
 from itertools import chain
 
 import msgspec
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -38,6 +37,8 @@ from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.base.slots import Slots
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.client.connection import Connection
+from aidevos.durable.delivery.acknowledgements import ACK_WITHIN, Acknowledgements
 from aidevos.durable.delivery.crash_suspects import CrashSuspects, find_suspects, load_crash_suspects
 from aidevos.durable.delivery.stored_tell import Tell
 from aidevos.durable.delivery.tell_applier import TellApplier
@@ -64,7 +65,6 @@ PULL_FOR = 5.0
 COMPARE_EVERY = 30.0
 # Seconds after which the server redelivers an unacknowledged tell; longer than any tell waits here.
 ACK_WAIT = 7 * 86_400.0
-ACK_WITHIN = 5.0
 # Seconds for which an acknowledgement waits until a new consumer has delivered the tell again.
 REDELIVERED_WITHIN = 1.0
 BACKOFF = Backoff(0.1, 30.0)
@@ -142,7 +142,7 @@ class Tells:
 
     def __init__(
         self,
-        connection: Client,
+        connection: Connection,
         incarnation: str,
         environment: Environment,
         router: DurableObjectRouter,
@@ -151,6 +151,7 @@ class Tells:
         share: Callable[[int], int] = lambda limit: limit,
     ) -> None:
         self._connection = connection
+        self._acknowledgements = Acknowledgements(connection)
         self._js = connection.jetstream(timeout=ACK_WITHIN)
         self._incarnation = incarnation
         self._environment = environment
@@ -407,9 +408,10 @@ class Tells:
 
     async def _acknowledge(self, delivery: _Delivery) -> None:
         """Acknowledge a tell. A new consumer ignores that until it has delivered the tell again."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(delivery.current.wait(), REDELIVERED_WITHIN)
-        await self._connection.request(delivery.ack_subject, b"+ACK", timeout=ACK_WITHIN)
+        if not delivery.current.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(delivery.current.wait(), REDELIVERED_WITHIN)
+        await self._acknowledgements.send(delivery.ack_subject)
 
 
 def _is_consumer_gone(message: Msg) -> bool:

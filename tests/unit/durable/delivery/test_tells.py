@@ -91,8 +91,15 @@ class World:
 
     def jetstream(self, **options: Any) -> None: ...
 
-    async def request(self, subject: str, payload: bytes, **options: Any) -> None:
+    def new_inbox(self) -> str:
+        return "_INBOX.tells"
+
+    async def hand_over(self, subject: str, queue: str, take: Callable[..., None]) -> None:
+        self.confirm = take
+
+    async def publish(self, subject: str, payload: bytes, reply: str) -> None:
         self.done.append(subject)
+        self.confirm(reply.encode(), b"", b"", b"")
 
     def begin(self, upto: int = 0) -> None:
         """Become the next owner, after a short life in which `upto` tells were taken."""
