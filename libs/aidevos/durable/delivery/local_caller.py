@@ -17,6 +17,8 @@ from aidevos.durable.turns.failures import log_unexpected
 from aidevos.durable.turns.headers import Reply
 from aidevos.security.permissions import Principal
 
+# Less than the number of waiting commits at which a host dispatches no further requests.
+AT_ONCE = 128
 # Refusals of a process that doesn't serve the object, or can't now. Over NATS, others may serve it soon.
 _ASK_OTHERS = frozenset({"moved", "unavailable"})
 
@@ -28,6 +30,7 @@ class LocalCaller:
         self._environment = environment
         self._router = router
         self._principal = principal
+        self._in_progress = 0
 
     async def request(
         self,
@@ -40,7 +43,7 @@ class LocalCaller:
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
         """Send a request as `ObjectCaller` describes it. Raises `Failure`."""
-        owned = self._find_served(subject)
+        owned = self._find_served(subject) if self._in_progress < AT_ONCE else ""
         if owned and request_id is not None and authorization is None:
             sent = {**(headers or {}), envelope.REQUEST_ID: request_id}
             if deadline is not None:
@@ -56,7 +59,7 @@ class LocalCaller:
         )
 
     def _find_served(self, subject: str) -> str:
-        """Return the subject on which a call reaches its object in this process, or "" if that serves it not."""
+        """Return the subject of this process for a call, or "" if the process doesn't serve the object."""
         _, type, id, method = subject.split(".", 3)
         partitions = self._environment.partitions
         partition = partitions.of(type, id)
@@ -69,10 +72,13 @@ class LocalCaller:
             if not answered.done():
                 answered.set_result(answer)
 
+        self._in_progress += 1
         try:
             self._router.dispatch(subject, payload, headers, self._principal, respond)
+            return await answered
         except Failure as failure:
             return Reply.of(failure)
         except Exception as error:
             return Reply.of(log_unexpected(error, subject))
-        return await answered
+        finally:
+            self._in_progress -= 1

@@ -12,11 +12,12 @@ import pytest
 from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.subjects import partition
+from aidevos.durable.delivery import local_caller
 from aidevos.durable.delivery.local_caller import LocalCaller
 from aidevos.durable.turns.headers import Reply
 from aidevos.testing import ObjectKit
 from aidevos.testing.kit import SERVICE
-from tests.support.kits import failure
+from tests.support.kits import failure, quiet
 
 REQUEST = TELL_PREFIX + "once"
 
@@ -69,6 +70,24 @@ async def test_a_tell_to_an_object_that_this_process_serves_no_longer_goes_over_
     await sent.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
     await sent.settle()
     assert sent.requests == ["do.tally.b.add"]
+
+
+async def test_tells_do_not_crowd_out_other_callers(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_caller, "AT_ONCE", 2)
+    gate = asyncio.Event()
+    sent.store.faults.append(gate)
+    here = LocalCaller(sent.runtime.environment, sent.router, SERVICE)
+
+    async def add(number: int) -> None:
+        await here.request(f"do.tally.o{number}.add", b"{}", request_id=f"{REQUEST}{number}")
+
+    adding = [asyncio.ensure_future(add(number)) for number in range(3)]
+    await quiet()
+    assert sent.requests == ["do.tally.o2.add"]
+    gate.set()
+    await asyncio.gather(*adding)
+    await add(3)
+    assert len(sent.requests) == 1
 
 
 async def test_one_request_that_comes_here_and_over_nats_is_applied_once(sent: Sent) -> None:
