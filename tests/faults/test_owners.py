@@ -8,37 +8,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 
 from aidevos import DurableObjectClient
-from aidevos.contracts import envelope, subjects
+from aidevos.contracts import envelope
 from aidevos.durable.client.client import RequestIds, failure_of
 from tests.support.host_processes import HostProcess, client, eventually
+from tests.support.raw_requests import Raw
 from tests.support.servers import Servers
-
-
-class Raw:
-    """Requests that keep every reply, however late and from whichever host."""
-
-    def __init__(self, connection: Client, servers: Servers) -> None:
-        self.replies: list[Msg] = []
-        self._connection = connection
-        token = servers.issuer().issue("tester", roles=("admin",))
-        self._headers = {envelope.AUTHORIZATION: f"Bearer {token}"}
-        self._inbox = connection.new_inbox()
-
-    async def listen(self) -> None:
-        async def keep(message: Msg) -> None:
-            self.replies.append(message)
-
-        await self._connection.subscribe(self._inbox, cb=keep)
-
-    async def send(self, id: str, method: str, **headers: str) -> None:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        subject = subjects.call("tally", id, method)
-        await self._connection.publish(subject, b"", reply=self._inbox, headers=self._headers | named)
-        await self._connection.flush()
 
 
 async def two_hosts(

@@ -22,6 +22,7 @@ OPERATIONS, MOST = 150, 300
     [
         ("moved_after_accepting", PlainCounters, ["pause"], [0, 1]),
         ("records_not_stored", Counters, ["kill", "cut"], [3, 6, 8]),
+        ("fenced_commit_repeated", Counters, ["straggle"], [0, 2, 3]),
         ("gate_off", Counters, ["kill", "freeze"], [30, 39, 19, 29]),
         ("scan_off", Tells, ["kill", "freeze"], [0, 3]),
         ("fence_off", Counters, ["store_errors"], [0, 3, 5]),
@@ -31,7 +32,7 @@ OPERATIONS, MOST = 150, 300
         ("old_owner_answers", StoredTells, ["leave"], [1, 7, 12]),
         ("released_before_settled", Counters, ["leave"], [0]),
         ("lease_check_off", Counters, ["outlast"], [14, 19]),
-        ("outbox_cleared_late", Events, ["pause", "store_errors"], [2]),
+        ("outbox_cleared_late", Events, ["pause", "store_errors"], [32]),
     ],
 )
 def test_a_mutation_is_found(name: str, workload: type[Workload], faults: list[str], seeds: list[int]) -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
+from pathlib import Path
 
 import msgspec
 
 from aidevos import Alarm, BaseDurableObject, Event, Failure, authenticated, command, query
 
 SLOW = 0.5
+# Seconds between two looks for a file.
+LOOK_EVERY = 0.01
 
 
 class TallyState(msgspec.Struct):
@@ -60,9 +64,30 @@ class Tally(BaseDurableObject[TallyState], type="tally", management="raw"):
         while True:
             pass
 
+    @command(allow=authenticated())
+    async def add_after(self, file: str) -> int:
+        """Count, and end the turn when there is such a file. A file `<file>.begun` says that the turn has begun."""
+        self.state.value += 1
+        _begin(file)
+        while not Path(file).exists():  # noqa: ASYNC110, ASYNC240
+            await asyncio.sleep(LOOK_EVERY)
+        return self.state.value
+
     @query(allow=authenticated())
     async def value(self) -> int:
         return self.state.value
+
+    @query(allow=authenticated())
+    async def value_after(self, file: str) -> int:
+        """Keep the event loop from turning until there is such a file; otherwise like `add_after`."""
+        _begin(file)
+        while not Path(file).exists():  # noqa: ASYNC240
+            time.sleep(LOOK_EVERY)  # noqa: ASYNC251
+        return self.state.value
+
+
+def _begin(file: str) -> None:
+    Path(f"{file}.begun").touch()
 
 
 class LedgerState(msgspec.Struct):

@@ -1,6 +1,7 @@
 """A host process of the objects that tests with many hosts put under load; nobody restarts it.
 
 `TEST_RELAY=off` leaves everything in the outboxes, and `TEST_SCANS=off` looks into them only when a partition is taken.
+`TEST_MUTATION` names a bug to put into it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from aidevos.durable.ownership import housekeeping
 from aidevos.process.serving import run
 from aidevos.settings import load
 from tests.support.fault_objects import Ledger, Tally
+from tests.support.mutations import mutated
 
 NEVER = 3600.0
 
@@ -26,4 +28,5 @@ if __name__ == "__main__":
         Relay.offer = _leave_outbox  # type: ignore[method-assign]
     if os.environ.get("TEST_SCANS") == "off":
         housekeeping.SWEEP_EVERY = housekeeping.SCAN_EVERY = NEVER
-    run(Service("objects", (Tally, Ledger)), load(), reports_health=False)
+    with mutated():
+        run(Service("objects", (Tally, Ledger)), load(), reports_health=False)

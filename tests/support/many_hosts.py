@@ -63,6 +63,11 @@ class Owners:
         """Return the partitions of a host."""
         return [place for place, owner in self.owners.items() if _replica(owner) == replica]
 
+    async def look(self, place: Place) -> int:
+        """Return the replica of a partition's owner as the bucket has it now, or -1 if nobody is the owner."""
+        value, _ = await self._buckets[0].get("{}.{}".format(*place))
+        return _replica((value or b"").decode())
+
     def moved_during(self, place: Place, begun: float, ended: float) -> bool:
         """Return True if a partition had no owner for some of this time."""
         return any(move.place == place and begun < move.claimed and move.released < ended for move in self.moves)

@@ -143,6 +143,18 @@ class Faults:
         """Cut a host off from NATS for longer than its lease."""
         self._cut(_longer(fault), self._host(fault))
 
+    def _straggle(self, fault: Fault, node: Node) -> None:
+        """Cut a host off from NATS when it commits, until after others have taken over and the commit has arrived."""
+        host = self._host(fault)
+
+        def cut() -> None:
+            if host.store is not None and not self._healed:
+                host.store.delay = LEASE + fault.share
+                self._cut(msgspec.structs.replace(fault, seconds=LEASE + 1.0 + fault.seconds), host)
+
+        if host.process is not None:
+            host.process.trap = "store.commit", cut
+
     def _unsettle(self, fault: Fault, node: Node) -> None:
         """Let a host leave and return, and pause each host when it has released a partition."""
         for host in self._hosts:
@@ -261,6 +273,7 @@ KINDS = {
     "pause": (6, 8.0),
     "oversleep": (4, 3.0),
     "outlast": (2, 3.0),
+    "straggle": (2, 3.0),
     "kill": (4, 6.0),
     "freeze": (2, 6.0),
     "leave": (4, 6.0),

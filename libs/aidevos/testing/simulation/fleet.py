@@ -147,6 +147,7 @@ class HostNode(Node):
         super().__init__(fleet, f"host-{replica}")
         self.replica = replica
         self.host: Host | None = None
+        self.store: SimulatedStore | None = None
         # Called when its process has connected again.
         self.on_reconnect: Callable[[], None] = lambda: None
         self._runtime: Runtime | None = None
@@ -172,7 +173,7 @@ class HostNode(Node):
 
     async def _run(self, process: Process) -> None:
         stop = self._stop = asyncio.Event()
-        store = SimulatedStore(self._fleet.disk, process, lambda: self.store_reachable)
+        store = self.store = SimulatedStore(self._fleet.disk, process, lambda: self.store_reachable)
         connection = await self.connect()
         client = await self.open_client(connection, SERVICE_CREDENTIAL)
         bus = JetStreamBus(connection)

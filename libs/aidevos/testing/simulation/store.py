@@ -104,12 +104,17 @@ def _versions_and_events(document: dict[str, Any] | None) -> tuple[int, set[str]
 
 
 class SimulatedStore:
-    """The store as one process sees it. `reachable` returns False while the network keeps them apart."""
+    """The store as one process sees it. `reachable` returns False while the network keeps them apart.
+
+    `delay` is for how many seconds the next call is held up on its way, in addition to what is usual. Its caller waits
+    longer by as much.
+    """
 
     def __init__(self, disk: Disk, process: Process, reachable: Callable[[], bool]) -> None:
         self._disk = disk
         self._process = process
         self._reachable = reachable
+        self.delay = 0.0
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         method = getattr(self._disk.memory, name)
@@ -136,10 +141,11 @@ class SimulatedStore:
         """Apply a call at the store, and return its result. Raises `StoreError`."""
         disk, loop = self._disk, self._disk.loop
         answered: asyncio.Future[Any] = loop.create_future()
-        late = loop.call_later(TIMEOUT, _fail, answered, "no answer", context=self._process.context)
         self._process.reach(f"store.{name}")
+        held, self.delay = self.delay, 0.0
+        late = loop.call_later(TIMEOUT + held, _fail, answered, "no answer", context=self._process.context)
         fault = disk.rng.random() if disk.errors else 1.0
-        delay = soon = disk.latency.draw()
+        delay = soon = held + disk.latency.draw()
         answers = True
         if fault < disk.errors:
             kind = disk.rng.choice(("refused", "lost", "silent", "late", "repeated"))
