@@ -99,7 +99,8 @@ async def _events(stage: Stage, url: str, seconds: float, in_flight: int) -> Sam
         await subscription.close()
     # A subscriber may have an event before the caller has its answer.
     late = sorted(1000 * max(0.0, came[key] - at) for key, at in answered.items())
-    return Sample(len(late) / (max(came.values()) - began), late[len(late) // 2], late[len(late) * 99 // 100], len(late))
+    count = len(late)
+    return Sample(count / (max(came.values()) - began), late[count // 2], late[count * 99 // 100], count)
 
 
 async def _never(event: Delivery, failure: Exception) -> None:
@@ -119,7 +120,8 @@ async def _bare(stage: Stage, url: str, seconds: float, in_flight: int) -> Sampl
         await asyncio.gather(*(work() for _ in range(in_flight)))
         elapsed = time.perf_counter() - began
     times.sort()
-    return Sample(len(times) / elapsed, times[len(times) // 2], times[len(times) * 99 // 100], len(times))
+    count = len(times)
+    return Sample(count / elapsed, times[count // 2], times[count * 99 // 100], count)
 
 
 @asynccontextmanager

@@ -90,7 +90,7 @@ async def _measure_objects(stage: Stage, seconds: float, rounds: int) -> list[Co
     async def all_counted(caller: DurableObjectClient) -> None:
         async with asyncio.timeout(WITHIN):
             for id in ids:
-                while await caller.call("tally", id, "value") < expected[id]:
+                while await caller.call("tally", id, "value") < expected[id]:  # noqa: ASYNC110
                     await asyncio.sleep(0.005)
 
     async with client(stage.world.servers) as (caller, _):
@@ -121,7 +121,8 @@ async def _alternate(
     costs, others = Costs(), Costs()
     pairs = [(await costs.measure(own()), await others.measure(other())) for _ in range(rounds)]
     samples, bare = zip(*pairs, strict=True)
-    return [Compared(name, beside, "rate", list(samples), list(bare), None, None), *cost_rows(name, costs, beside, others)]
+    rates = Compared(name, beside, "rate", list(samples), list(bare), None, None)
+    return [rates, *cost_rows(name, costs, beside, others)]
 
 
 async def _publish(
@@ -144,4 +145,5 @@ async def _publish(
     await done()
     elapsed = time.monotonic() - begin
     latencies.sort()
-    return Sample(len(latencies) / elapsed, latencies[len(latencies) // 2], latencies[len(latencies) * 99 // 100], len(latencies))
+    count = len(latencies)
+    return Sample(count / elapsed, latencies[count // 2], latencies[count * 99 // 100], count)

@@ -39,8 +39,8 @@ class Runtime:
     """Builds the parts that serve the objects of one process, and connects their events.
 
     `incarnation` is never reused. `partitions` are those that the process owns. `principal` is the process itself,
-    which is the caller of alarms and of its objects' tells. `decline` is called once for each partition of a type that holds a state whose schema
-    this process's code doesn't know.
+    which is the caller of alarms and of its objects' tells. `decline` is called once for each partition of a type that
+    holds a state whose schema this process's code doesn't know.
     """
 
     def __init__(

@@ -115,7 +115,11 @@ async def test_a_request_that_finds_no_owner_here_goes_over_nats(sent: Sent, cod
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(Failure("conflict", "no"), "conflict"), (Failure("overloaded", "later"), "overloaded"), (ValueError(), "internal")],
+    [
+        (Failure("conflict", "no"), "conflict"),
+        (Failure("overloaded", "later"), "overloaded"),
+        (ValueError(), "internal"),
+    ],
 )
 async def test_any_other_failure_is_final(
     sent: Sent, error: Exception, code: str, caplog: pytest.LogCaptureFixture
