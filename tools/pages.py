@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import inspect
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
-from aidevos import settings
+from aidevos import settings, variables
 from aidevos.contracts.errors import CODES, Code
 from aidevos.contracts.patterns import whole
 from services.http_gateway.endpoints.routers import ROUTERS
@@ -57,12 +58,30 @@ Every error is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc
 | --- | --- | --- |
 """
 
+_SECRETS = [
+    f"`{settings.PREFIX}{field.name.upper()}`"
+    for field in msgspec.structs.fields(settings.Settings)
+    if variables.is_secret(field)
+]
+_IN_FILES = textwrap.fill(
+    "- A secret may stand in a file, whose name the variable with `_FILE` has, such as `AIDEVOS_ADMIN_PASSWORD_FILE`. "
+    f"This works for {', '.join(_SECRETS[:-1])} and {_SECRETS[-1]}. A line end at the end of the file doesn't count.",
+    width=120,
+    subsequent_indent="  ",
+)
 SETTINGS = f"""\
 # Settings
 
 {WRITTEN}
 A setting is an environment variable, which a process reads once, when it starts. If a value can't be used, the process
-prints one line that names the variable, and exits with status 2. An empty value counts as not set.
+prints one line that names the variable, and exits with status 2. So it does if a variable is called nearly like a
+setting, and names the setting. An empty value counts as not set.
+
+- A time is in seconds, or has units: `500ms`, `90s`, `15m`, `1h30m`, `7d`, `2w`.
+- A size is in the unit of its setting, or has one: `8MB` is 8,000,000 bytes, and `8MiB` is 8,388,608.
+{_IN_FILES}
+
+`aidevos settings` prints every setting with its value and where that comes from.
 """
 HEADER = "| variable | default | unit | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
 END = whole("").removeprefix("^")
@@ -109,7 +128,7 @@ def settings_page() -> str:
         if section:
             parts.append(f"\n## {section}\n\n{HEADER}")
         metas = _metas(fields[name].type)
-        unit = next((meta.extra["unit"] for meta in metas if meta.extra), "")
+        unit = next((meta.extra.get("unit", "") for meta in metas if meta.extra), "")
         default = _default(fields[name].default, unit)
         parts.append(f"| `{settings.PREFIX}{name.upper()}` | {default} | {unit} | {_bounds(metas)} | {meaning} |\n")
     return "".join(parts)

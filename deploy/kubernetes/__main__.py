@@ -16,7 +16,7 @@ from nats.errors import Error as NatsError
 from pymongo.errors import PyMongoError
 
 from aidevos.cli.errors import CommandError
-from aidevos.cli.main import load_service
+from aidevos.cli.serving import load_service
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once

@@ -58,6 +58,8 @@ def up(settings: Settings, of_objects: int = 1) -> str:
         if _is_up(supervisor):
             fleet = RunningFleet(settings.home, supervisor)
             fleet.mend()
+            if advice := fleet.advise(environment.of_shell()):
+                print(advice, file=sys.stderr)
             return f"The fleet is already up: {_wait_until_ready(supervisor, fleet.settings)}"
         _end_all(settings)
         try:

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from msgspec.structs import fields
+
 from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.keys import write_secret
-from aidevos.settings import Settings, SettingsError, load
+from aidevos.settings import PREFIX, Settings, SettingsError, load
+from aidevos.variables import read
 
 from . import environment
 from .control import FleetError, Supervisor
@@ -57,6 +60,16 @@ class RunningFleet:
                 )
         environment.save(self._home, variables)
         self._read()
+
+    def advise(self, variables: dict[str, str]) -> str:
+        """Return what to do about settings that differ from those of the fleet, or "" if none does."""
+        given, named = load(variables, home=self._home), read(variables, fields(Settings)).keys() - {"replicas"}
+        differing = [name for name in sorted(named) if getattr(given, name) != getattr(self._settings, name)]
+        if not differing:
+            return ""
+        command = "`make down` and `make up` apply" if {*differing} & {*FIXED} else "`make restart` applies"
+        shown = ", ".join(PREFIX + name.upper() for name in differing)
+        return f"The running fleet has other values of {shown}: {command} yours."
 
     def mend(self) -> None:
         """Start the processes that are missing, wait until all have joined, and end those that are too many."""

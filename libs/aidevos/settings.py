@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from email.utils import parseaddr
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -18,14 +18,19 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import fields
 
+from aidevos import variables
 from aidevos.contracts import subjects
 from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.patterns import whole
 from aidevos.contracts.roles import NAME_PATTERN
 from aidevos.contracts.users import USERNAME_PATTERN
+from aidevos.quantities import parse_time
+from aidevos.variables import PREFIX as PREFIX
+from aidevos.variables import SettingsError as SettingsError
+from aidevos.variables import read
 
-PREFIX = "AIDEVOS_"
 SMTP_SCHEMES = ("smtp", "smtp+starttls", "smtps")
 SECRET_KEY_BYTES = 32
 # Options of URLs that leave the server's certificate or its name unchecked.
@@ -39,8 +44,10 @@ MAX_REPLICAS = 64
 _is_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
 
 Network = IPv4Network | IPv6Network
-SECONDS = {"unit": "seconds"}
-BYTES = {"unit": "bytes"}
+SECONDS = {"unit": variables.SECONDS}
+BYTES = {"unit": variables.BYTES}
+# What is, or may contain, a password or a key.
+Secret = Annotated[str, Meta(extra={"secret": True})]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=10 * 365 * 86400, extra=SECONDS)]
 Timeout = Annotated[float, Meta(ge=1, le=3600, extra=SECONDS)]
@@ -51,10 +58,8 @@ Held = Annotated[int, Meta(ge=1, le=5000)]
 Failures = Annotated[int, Meta(ge=1, le=10_000)]
 ROLES = rf"{NAME_PATTERN}( *, *{NAME_PATTERN})*"
 Size = Annotated[int, Meta(ge=1024, le=64 * 1024 * 1024, extra=BYTES)]
-
-
-class SettingsError(Exception):
-    """Raised for a setting that can't be used; the message is one line that names the variable."""
+# Of one argon2id hash.
+Kibibytes = Annotated[int, Meta(ge=19 * 1024, le=4 * 1024 * 1024, extra={"unit": variables.KIBIBYTES})]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,10 +79,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Port of the NATS server that `make up` starts."""
     mongo_port: Port = 27017
     """Port of the MongoDB server that `make up` starts."""
-    nats_url: str = ""
+    nats_url: Secret = ""
     """URL of a NATS server that you run yourself, with credentials. A cluster has one URL for each server, separated by
     commas, like `nats://user:password@one:4222,two:4222`. Empty: `make up` starts one."""
-    mongo_url: str = ""
+    mongo_url: Secret = ""
     """URL of a MongoDB replica set that you run yourself, with credentials. Empty: `make up` starts one."""
     mongo_database: Annotated[str, Meta(pattern=whole("[A-Za-z0-9_-]{1,38}"))] = "aidevos"
     """Name of the database that holds all objects of the fleet."""
@@ -135,7 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: Timeout = 60.0
     """Time without a request after which a connection is closed, and time after which a client that takes nothing of
     a response is cut off."""
-    body_rate: Annotated[int, Meta(ge=1, le=1_000_000, extra={"unit": "bytes per second"})] = 500
+    body_rate: Annotated[int, Meta(ge=1, le=1_000_000, extra={"unit": variables.BYTE_RATE})] = 500
     """Lowest rate at which a request's body may arrive, measured over ten seconds."""
     max_type_pending: Count = 1000
     """Requests in progress to one type of objects, in one gateway process. Further ones get `overloaded`, so a
@@ -204,7 +209,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Time that a handler of an alarm may take."""
 
     # Events and tells
-    event_bus_url: str = ""
+    event_bus_url: Secret = ""
     """URL of a RabbitMQ (3.10 or newer) that carries the events, like `amqp://user:password@host:5672/vhost`. Each
     fleet needs a virtual host of its own. Empty: events go over NATS."""
     event_attempts: Annotated[int, Meta(ge=1, le=10_000)] = 50
@@ -225,13 +230,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Accounts
     admin_username: Annotated[str, Meta(pattern=whole(USERNAME_PATTERN))] = "admin"
     """Username of the first administrator."""
-    admin_password: str = ""
+    admin_password: Secret = ""
     """Password of the first administrator. Empty: one is generated and written to `fleet.json`."""
     registration: bool = True
     """True if anyone may register."""
     password_min_length: Annotated[int, Meta(ge=8, le=128, extra={"unit": "characters"})] = 12
     """Length of the shortest password that is accepted."""
-    password_memory: Annotated[int, Meta(ge=19 * 1024, le=4 * 1024 * 1024, extra={"unit": "KiB"})] = 19 * 1024
+    password_memory: Annotated[int, Meta(ge=19 * 1024, le=4 * 1024 * 1024, extra={"unit": variables.KIBIBYTES})] = (
+        19 * 1024
+    )
     """Memory of one argon2id hash. When a parameter rises, a hash is renewed at the next login."""
     password_time: Annotated[int, Meta(ge=2, le=100)] = 2
     """Passes of one argon2id hash."""
@@ -269,14 +276,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Age at which a signing key is replaced."""
     key_notice: Annotated[float, Meta(ge=2, le=86_400, extra=SECONDS)] = 120.0
     """Time for which the next signing key is published before it signs."""
-    secret_key: str = ""
+    secret_key: Secret = ""
     """Keys that encrypt secrets at rest: 32 bytes each in base64, separated by commas. The first one encrypts and
     all decrypt. Empty: a file under `home` holds one."""
     audit_age: Seconds = 400 * 86_400.0
     """Time for which an entry of the security log is kept."""
 
     # Mail
-    smtp_url: str = ""
+    smtp_url: Secret = ""
     """Mail server: `smtp://` uses STARTTLS where it is offered, `smtp+starttls://` insists on it, `smtps://` uses TLS
     from the start; with `user:password@` where needed. Empty: each mail becomes a file in `outbox` under `home`."""
     mail_from: str = ""
@@ -321,8 +328,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sends: Annotated[int, Meta(ge=1, le=10_000)] = 200
     """Deliveries in progress to all webhooks, over the whole fleet. Those of one owner take at most a quarter."""
     webhook_pauses: str = "5,300,1800,7200,18000,28800,28800"
-    """Pauses before the second attempt of a delivery, the third, and so on, in seconds, separated by commas. At most
-    50, of at most 7 days each, and shorter than `AIDEVOS_DELIVERY_AGE` together."""
+    """Pauses before the second attempt of a delivery, the third, and so on, separated by commas, in seconds or with
+    units. At most 50, of at most 7 days each, and shorter than `AIDEVOS_DELIVERY_AGE` together."""
     webhook_patience: Seconds = 3 * 86_400.0
     """Time for which all deliveries may fail before a webhook is disabled."""
     delivery_age: Seconds = 7 * 86_400.0
@@ -331,13 +338,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     """Return the settings of this environment; `overrides` take precedence. Raises `SettingsError`."""
-    values: dict[str, Any] = {}
-    for field in msgspec.structs.fields(Settings):
-        variable = PREFIX + field.name.upper()
-        text = environ.get(variable)
-        if text is None or text == "":
-            continue
-        values[field.name] = _convert(variable, text, field.type)
+    values: dict[str, Any] = {name: given.value for name, given in read(environ, fields(Settings)).items()}
     values.update(overrides)
     values["nats_url"] = _nats_urls(values.get("nats_url", ""))
     settings = Settings(**values)
@@ -472,11 +473,11 @@ def networks(text: str) -> tuple[Network, ...]:
 def webhook_pauses(text: str) -> tuple[float, ...]:
     """Return the pauses in the setting `webhook_pauses`, in seconds. Raises `SettingsError`."""
     try:
-        pauses = tuple(float(part) for part in text.split(",") if part.strip())
+        pauses = tuple(parse_time(part) for part in text.split(",") if part.strip())
     except ValueError:
         pauses = (0.0,)
     if not all(0 < pause <= LONGEST_PAUSE for pause in pauses) or len(pauses) > MAX_PAUSES:
-        raise SettingsError(f"{PREFIX}WEBHOOK_PAUSES={text!r} must be up to {MAX_PAUSES} numbers, like 5,300")
+        raise SettingsError(f"{PREFIX}WEBHOOK_PAUSES={text!r} must be up to {MAX_PAUSES} times, like 5,300 or 5s,5m")
     return pauses
 
 
@@ -514,13 +515,3 @@ def secret_keys(text: str) -> list[bytes]:
     if any(len(key) != SECRET_KEY_BYTES for key in keys):
         raise SettingsError(f"{PREFIX}SECRET_KEY must be {SECRET_KEY_BYTES} bytes in base64; commas separate several")
     return keys
-
-
-def _convert(variable: str, text: str, type: Any) -> Any:
-    convert: Callable[[Any], Any] = lambda value: msgspec.convert(value, type, strict=False)  # noqa: E731
-    if type is Path:
-        convert = Path
-    try:
-        return convert(text)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise SettingsError(f"{variable}={text!r} can't be used: {error}") from None

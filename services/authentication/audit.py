@@ -2,6 +2,9 @@
 
 Promise: an entry exists if and only if the change that it records was committed. Only services
 write entries, and an entry is removed only by its age.
+
+An entry travels as a tell from the outbox of the object that it concerns, so nothing waits for its commit. The commits
+of many entries therefore share bulk writes.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from aidevos.settings import Settings
 AT, ACTION = ("at",), ("action",)
 # By time, alone and after each selective filter.
 INDEXES = (("at",), ("actor", "at"), ("target", "at"), ("action", "at"))
+# Seconds between two bulk writes of entries. Entries that come alone are written at once.
+COMMIT_INTERVAL = 0.2
 
 
 class AuditState(msgspec.Struct):
@@ -78,6 +83,7 @@ class AuditDO(BaseDurableObject[AuditState], type=TYPE, management="read_only"):
     """One entry of the security log."""
 
     settings: Settings = inject()
+    commit_interval = COMMIT_INTERVAL
     searches = (Search(SEARCH, permission(READ_AUDIT) | services(), FindEntries, find, show, INDEXES),)
 
     @command(allow=services(), creates=True)

@@ -11,12 +11,16 @@ import pytest
 from pymongo.errors import BulkWriteError
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
+from aidevos import Service
 from aidevos.durable.store import mongo_fence
 from aidevos.durable.store.mongo import MongoStore, collections_of
 from aidevos.durable.store.mongo_fence import ACCEPTED, OPTIONS, read_outcomes
 from aidevos.durable.store.port import Outcome, Unfenced
 from aidevos.process.fleet import with_credentials
 from aidevos.process.mongo_users import ACTIONS
+from aidevos.process.serving import serve
+from aidevos.settings import SettingsError
+from services.objects.counter import Counter
 from tests.support.commits import change, claimed, founding
 from tests.support.servers import Servers
 
@@ -127,6 +131,16 @@ async def test_a_store_whose_validator_does_not_work_is_refused(
         await store.open("thing")
 
     assert collections.obj_thing.count_documents({}) == 0
+
+
+async def test_a_host_refuses_to_serve_a_type_whose_validator_does_not_work(
+    servers: Servers, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(mongo_fence.OPTIONS, "validator", {})
+    settings = servers.settings(mongo_database=database, event_bus_url="")
+
+    with pytest.raises(SettingsError, match=r"AIDEVOS_MONGO_URL: .* takes commits of former owners"):
+        await serve(Service("objects", types=[Counter]), settings, reports_health=False)
 
 
 async def test_commits_are_never_repeated_by_the_driver_and_claims_are(store: MongoStore, recorder: Recorder) -> None:

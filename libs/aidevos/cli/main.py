@@ -1,198 +1,62 @@
 """The command `aidevos`.
 
-Exit status: 0 on success, 1 if the fleet couldn't be reached, 2 if the command or a setting is wrong. A
-failure prints one line on standard error.
+Exit status: 0 on success, 1 if the fleet couldn't be reached, 2 if the command or a setting is wrong, 130 after Ctrl-C.
+A failure prints one line on standard error. A reader that has enough, such as `head`, is no failure.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
+import os
 import sys
-import sysconfig
-import traceback
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
 
-from aidevos.cli import keys, nats_users, tokens, types
+from typer import Typer, TyperException
+from typer.main import get_command
+
+from aidevos.cli import keys, nats_users, openapi, serving, settings, tokens, types
 from aidevos.cli.errors import CommandError
-from aidevos.durable.objects.object import BaseDurableObject
-from aidevos.durable.objects.resources import Resource
-from aidevos.process.service import Service
-from aidevos.settings import SettingsError, load
+from aidevos.settings import SettingsError
+
+app = Typer(
+    help="Self-hosted durable objects on NATS and MongoDB.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(tokens.token)
+app.add_typer(tokens.app, name="tokens")
+app.add_typer(keys.app, name="keys")
+app.command()(nats_users.nats_user)
+app.add_typer(types.app, name="types")
+app.command()(openapi.openapi)
+app.command()(settings.settings)
+app.command()(serving.serve)
+app.command()(serving.grant)
+app.command()(serving.work)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    """Run a command and return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        options.run(options)
+        ended = get_command(app).main([*arguments] or ["--help"], prog_name="aidevos", standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as exit:
+        # Typer's own for a broken pipe. It has seen to the rest of the output.
+        if isinstance(exit.__context__, BrokenPipeError):
+            return 0
+        raise
+    except TyperException as error:
+        return _complain(f"{error.format_message().rstrip('.')}: see --help", error.exit_code)
     except SettingsError as error:
         return _complain(str(error), 2)
     except CommandError as error:
         return _complain(str(error), error.status)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="aidevos", description="Self-hosted durable objects on NATS and MongoDB.")
-    commands = parser.add_subparsers(required=True, metavar="command")
-
-    tokens.add_to(commands)
-    keys.add_to(commands)
-    nats_users.add_to(commands)
-    types.add_to(commands)
-
-    openapi = commands.add_parser("openapi", help="print the OpenAPI document of the fleet, or of the shipped services")
-    openapi.set_defaults(run=_openapi)
-
-    serve = commands.add_parser("serve", help="host your own object types in the running fleet")
-    serve.add_argument(
-        "types",
-        nargs="+",
-        metavar="module:Class",
-        help="an object type, such as my_package.objects:Counter, or a single aidevos.Service",
-    )
-    serve.set_defaults(run=_serve)
-
-    grant = commands.add_parser(
-        "grant", help="let a service host your own object types, where its processes can't arrange that themselves"
-    )
-    grant.add_argument("types", nargs="+", metavar="module:Class", help="what `aidevos serve` gets")
-    grant.set_defaults(run=_grant)
-
-    work = commands.add_parser("work", help="run your own kinds of tasks in the running fleet")
-    work.add_argument("modules", nargs="+", metavar="module", help="a module with handlers, such as my_package.tasks")
-    work.set_defaults(run=_work)
-    return parser
-
-
-def _openapi(options: argparse.Namespace) -> None:
-    from aidevos.cli.openapi import document
-
-    print(document(load().home))
-
-
-def _serve(options: argparse.Namespace) -> None:
-    sys.path.insert(0, "")
-    service = load_service(options.types)
-
-    from aidevos.durable.objects.registry import DurableObjectRegistry
-    from aidevos.process.fleet import fleet_settings
-    from aidevos.process.serving import run
-
-    _check(service)
-    types = DurableObjectRegistry(service.types).types
-    run(service, fleet_settings(load().home, service.name, types), reports_health=False)
-
-
-def _grant(options: argparse.Namespace) -> None:
-    sys.path.insert(0, "")
-    service = load_service(options.types)
-
-    from aidevos.durable.objects.registry import DurableObjectRegistry
-    from aidevos.process.fleet import fleet_settings
-    from aidevos.security.service_keys import register
-
-    _check(service)
-    settings = load()
-    registry = DurableObjectRegistry(service.types)
-    fleet_settings(settings.home, service.name, registry.types)
-    try:
-        register(settings.home, service.name, registry.permissions())
-    except OSError as error:
-        raise CommandError(f"can't register {service.name} under AIDEVOS_HOME={settings.home}: {error}") from None
-
-
-def _work(options: argparse.Namespace) -> None:
-    sys.path.insert(0, "")
-    modules = [_import(name, name) for name in dict.fromkeys(options.modules)]
-
-    from aidevos.process.fleet import fleet_settings
-    from aidevos.process.serving import check, run
-    from aidevos.work.handlers import handlers_in
-    from aidevos.work.process import group_name, worker_service
-
-    try:
-        handlers = handlers_in(modules)
-        service = worker_service(handlers, group=group_name(options.modules), resources=_resources_in(modules))
-        check(service)
-    except TypeError as error:
-        raise CommandError(str(error)) from None
-    if not handlers:
-        raise CommandError(f"no function in {', '.join(options.modules)} is a @task")
-    run(service, fleet_settings(load().home, service.name), reports_health=False)
-
-
-def _check(service: Service) -> None:
-    """Raise `CommandError` for a service that can't be run."""
-    from aidevos.process.serving import check
-
-    try:
-        check(service)
-    except TypeError as error:
-        raise CommandError(str(error)) from None
-
-
-def load_service(paths: Sequence[str]) -> Service:
-    """Return the `Service` at `package.module:name`, or a service made of the object classes at these paths.
-
-    The latter uses the resources in the classes' modules. Raises `CommandError`.
-    """
-    found = [_load(path) for path in paths]
-    for each in found:
-        if isinstance(each, Service):
-            if len(found) > 1:
-                raise CommandError(f"{paths[found.index(each)]} is a Service: serve it in a separate process")
-            return each
-    names = dict.fromkeys(name for path, cls in zip(paths, found, strict=True) for name in (path, cls.__module__))
-    modules = [sys.modules[name.partition(":")[0]] for name in names]
-    return Service("objects", types=found, resources=_resources_in(modules))
-
-
-def _load(path: str) -> Any:
-    """Return the `Service` or durable object class at `package.module:name`. Raises `CommandError`."""
-    module_name, colon, name = path.partition(":")
-    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
-        raise CommandError(f"{path!r} must have the form package.module:Class")
-    module = _import(module_name, path)
-    found = getattr(module, name, None)
-    if found is None:
-        raise CommandError(f"{path}: the module has no {name}")
-    is_class = isinstance(found, type) and issubclass(found, BaseDurableObject) and found is not BaseDurableObject
-    if not (is_class or isinstance(found, Service)):
-        raise CommandError(f"{path} is neither a durable object class nor a Service")
-    return found
-
-
-def _resources_in(modules: Iterable[ModuleType]) -> list[Resource[Any]]:
-    """Return the resources that the modules define or import, each once."""
-    values = [value for module in modules for value in vars(module).values()]
-    return list(dict.fromkeys(value for value in values if isinstance(value, Resource)))
-
-
-def _import(name: str, path: str) -> ModuleType:
-    """Return a user's module; errors name it by `path`. Raises `CommandError`."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise CommandError(f"{path}: there is no module {error.name}{_place(error)}") from None
-    except Exception as error:  # whatever a user's module raises while it is imported
-        raise CommandError(
-            f"{path}: the module can't be imported: {type(error).__name__}: {error}{_place(error)}"
-        ) from error
-
-
-def _place(error: Exception) -> str:
-    """Return the file and line of a user's module at which an import failed, or "" if it failed before any."""
-    if isinstance(error, SyntaxError):
-        return ""  # Its own text names them.
-    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    foreign = (str(Path(__file__).parents[1]), *libraries)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
-    return f" (in {own[-1].filename}, line {own[-1].lineno})" if own else ""
+    # The status of a command that Ctrl-C has ended.
+    return ended if isinstance(ended, int) else 0
 
 
 def _complain(line: str, status: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import re
@@ -10,10 +9,11 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import msgspec
 from nats.errors import Error as NatsError
+from typer import Argument, Option
 
 from aidevos.cli.errors import CommandError
 from aidevos.contracts.patterns import whole
@@ -37,32 +37,27 @@ SERVER = "nats"
 KNOWN_WITHIN = 10.0
 
 
-def add_to(commands: Any) -> None:
-    parser = commands.add_parser(
-        "nats-user", help="create or remove a user of the fleet's NATS server for a client, or list these users"
-    )
-    parser.add_argument("name", nargs="?", help="without a name, the users are listed")
-    parser.add_argument("--remove", action="store_true", help="remove the user and end its connections")
-    parser.add_argument("--events", action="store_true", help="let it read the events of all objects")
-    parser.add_argument("--metrics", action="store_true", help="let it read the metrics of the services")
-    parser.set_defaults(run=_run)
-
-
-def _run(options: argparse.Namespace) -> None:
+def nats_user(
+    name: Annotated[str, Argument(help="Without a name, the users are listed.")] = "",
+    remove: Annotated[bool, Option("--remove", help="Remove the user and end its connections.")] = False,
+    events: Annotated[bool, Option("--events", help="Let it read the events of all objects.")] = False,
+    metrics: Annotated[bool, Option("--metrics", help="Let it read the metrics of the services.")] = False,
+) -> None:
+    """Create or remove a user of the fleet's NATS server for a client, or list these users."""
     home = load().home
     if not (home / FOLDER / CONFIG).exists():
         raise CommandError(
             f"AIDEVOS_HOME={home} has no NATS server of its own: create users in the configuration of yours"
         )
-    if options.name is None:
+    if not name:
         _list(home)
-    elif options.remove:
-        if not remove_user(home, options.name):
-            raise CommandError(f"no user {options.name!r} was created")
+    elif remove:
+        if not remove_user(home, name):
+            raise CommandError(f"no user {name!r} was created")
         if (home / FLEET_FILE).exists() and (pid := _server(load_fleet(home))):
             _reload(pid)
     else:
-        _create(home, options)
+        _create(home, name, events=events, metrics=metrics)
 
 
 def _list(home: Path) -> None:
@@ -71,14 +66,13 @@ def _list(home: Path) -> None:
         print(" ".join([name, *granted]))
 
 
-def _create(home: Path, options: argparse.Namespace) -> None:
-    name = options.name
+def _create(home: Path, name: str, *, events: bool, metrics: bool) -> None:
     if not NAME.match(name):
         raise CommandError(f"{name!r} must be 1 to 48 of a-z, 0-9, _ and -, and begin with a letter")
     if name == CLIENT_USER or name in load_secrets(home).nats:
         raise CommandError(f"{name!r} is a user of the fleet's own")
     try:
-        password = create_user(home, name, events=options.events, metrics=options.metrics)
+        password = create_user(home, name, events=events, metrics=metrics)
     except UserExists:
         raise CommandError(f"there is a user {name!r}; `aidevos nats-user {name} --remove` removes it") from None
     fleet = load_fleet(home) if (home / FLEET_FILE).exists() else None

@@ -21,9 +21,15 @@ from aidevos.cli.errors import CommandError
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.process.fleet import FLEET_FILE, load_fleet
+from aidevos.settings import load
 
 PACKAGES = ("aidevos.services", "services")
 DESCRIPTION = "http_gateway.description.openapi"
+
+
+def openapi() -> None:
+    """Print the OpenAPI document of the fleet, or of the shipped services."""
+    print(document(load().home))
 
 
 def document(home: Path) -> str:

@@ -5,17 +5,18 @@ Whoever can read the home's signing key may issue tokens. The running fleet reco
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from nats.errors import Error as NatsError
+from typer import Argument, Option, Typer
 
 from aidevos.cli.errors import CommandError
+from aidevos.cli.output import print_table
 from aidevos.contracts import access_tokens, subjects
 from aidevos.contracts.access_tokens import TokenPage
 from aidevos.contracts.authentication import TOKEN_LIFETIME
@@ -24,6 +25,7 @@ from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.client.mirror import read_all
 from aidevos.process.fleet import Fleet, load_fleet, with_credentials
+from aidevos.quantities import parse_time
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.keys import keep_until, load_signing_key
 from aidevos.security.permissions import ROLES
@@ -38,68 +40,73 @@ CALL_LIFETIME = 60.0
 CONNECT_WITHIN, ATTEMPT_TIMEOUT, DEADLINE = 3.0, 2.0, 10.0
 UNREACHABLE = 1
 MAX_LISTED = 10_000
+# The longest life of a token, in seconds.
+LONGEST_LIFE = 10 * 365 * 86_400.0
 Work = Callable[[DurableObjectClient], Awaitable[Any]]
 
 
-def add_to(commands: Any) -> None:
-    token = commands.add_parser("token", help="print an access token signed with this fleet's key")
-    token.add_argument("--role", action="append", default=[], help="a role of the subject, for example admin")
-    token.add_argument("--permission", action="append", default=[], help="a permission beyond those of the roles")
-    token.add_argument("--subject", default="cli", help="the token's subject (default: %(default)s)")
-    token.add_argument("--lifetime", type=_lifetime, default=900.0, help="lifetime in seconds (default: 900)")
-    token.set_defaults(run=_issue)
-
-    parser = commands.add_parser("tokens", help="list or revoke the tokens that `aidevos token` has printed")
-    actions = parser.add_subparsers(required=True, metavar="action")
-    actions.add_parser("list", help="show every token and its lifetime").set_defaults(run=_list)
-    revoke = actions.add_parser("revoke", help="revoke a token everywhere, within a second")
-    revoke.add_argument("id", help="the token's ID")
-    revoke.set_defaults(run=_revoke)
+app = Typer(help="List or revoke the tokens that `aidevos token` has printed.")
 
 
-def _issue(options: argparse.Namespace) -> None:
-    for role in options.role:
-        if role not in ROLES:
-            raise CommandError(f"there is no role {role!r}; known roles: {', '.join(sorted(ROLES))}")
+def token(
+    role: Annotated[list[str], Option(help="A role of the subject, for example admin.")] = [],  # noqa: B006
+    permission: Annotated[list[str], Option(help="A permission beyond those of the roles.")] = [],  # noqa: B006
+    subject: Annotated[str, Option(help="The token's subject.")] = "cli",
+    lifetime: Annotated[str, Option(metavar="TIME", help="The token's life, in seconds or like 30d.")] = "15m",
+) -> None:
+    """Print an access token signed with this fleet's key."""
+    seconds = _read_lifetime(lifetime)
+    for each in role:
+        if each not in ROLES:
+            raise CommandError(f"there is no role {each!r}; known roles: {', '.join(sorted(ROLES))}")
     home, id, now = load().home, subjects.new_id(), int(time.time())
     key, fleet = _signing_key(home), load_fleet(home)
-    if options.lifetime > TOKEN_LIFETIME:
-        keep_until(home, key.id, now + options.lifetime)
-    token = TokenIssuer(key, fleet.public_url).issue(
-        options.subject,
-        roles=tuple(options.role),
-        permissions=tuple(options.permission),
-        lifetime=options.lifetime,
+    if seconds > TOKEN_LIFETIME:
+        keep_until(home, key.id, now + seconds)
+    issued = TokenIssuer(key, fleet.public_url).issue(
+        subject,
+        roles=tuple(role),
+        permissions=tuple(permission),
+        lifetime=seconds,
         issued_at=now,
         record=id,
     )
-    recorded = {
-        "subject": options.subject,
-        "roles": options.role,
-        "permissions": options.permission,
-        "expires_at": now + int(options.lifetime),
-    }
+    recorded = {"subject": subject, "roles": role, "permissions": permission, "expires_at": now + int(seconds)}
     _call(fleet, key, lambda client: client.call(access_tokens.TYPE, id, "register", recorded))
-    print(token)
+    print(issued)
 
 
-def _list(options: argparse.Namespace) -> None:
+@app.command("list")
+def list_tokens() -> None:
+    """Show every token and its lifetime."""
     home, subject = load().home, subjects.query(access_tokens.TYPE, access_tokens.SEARCH)
     key, fleet = _signing_key(home), load_fleet(home)
     found = _call(fleet, key, lambda client: read_all(client, None, subject, TokenPage, MAX_LISTED))
-    row = "{:32}  {:24}  {:24}  {:20}  {}".format
-    print(row("ID", "MADE", "UNTIL", "SUBJECT", "ALLOWS").rstrip())
-    for token in found:
-        allowed = " ".join([*token.roles, *token.permissions])
-        print(row(token.id, token.created_at, token.expires_at, token.subject, allowed).rstrip())
+    rows = [
+        (each.id, each.created_at, each.expires_at, each.subject, " ".join([*each.roles, *each.permissions]))
+        for each in found
+    ]
+    print_table(("ID", "MADE", "UNTIL", "SUBJECT", "ALLOWS"), rows)
 
 
-def _revoke(options: argparse.Namespace) -> None:
-    if not subjects.is_id(options.id):
-        raise CommandError(f"{options.id!r} is not the ID of a token; `aidevos tokens list` shows them")
+@app.command()
+def revoke(id: Annotated[str, Argument(help="The token's ID.")]) -> None:
+    """Revoke a token everywhere, within a second."""
+    if not subjects.is_id(id):
+        raise CommandError(f"{id!r} is not the ID of a token; `aidevos tokens list` shows them")
     home = load().home
     key, fleet = _signing_key(home), load_fleet(home)
-    _call(fleet, key, lambda client: client.call(access_tokens.TYPE, options.id, "revoke"))
+    _call(fleet, key, lambda client: client.call(access_tokens.TYPE, id, "revoke"))
+
+
+def _read_lifetime(text: str) -> float:
+    try:
+        seconds = parse_time(text)
+    except ValueError as error:
+        raise CommandError(f"--lifetime={text}: {error}") from None
+    if not 1 <= seconds <= LONGEST_LIFE:
+        raise CommandError(f"--lifetime={text} must be from 1 second to 10 years")
+    return seconds
 
 
 def _signing_key(home: Path) -> SigningKey:
@@ -140,10 +147,3 @@ async def _open(fleet: Fleet, key: SigningKey) -> AsyncIterator[DurableObjectCli
         yield client
     finally:
         await connection.close()
-
-
-def _lifetime(text: str) -> float:
-    seconds = float(text)
-    if not 1 <= seconds <= 10 * 365 * 86400:
-        raise ValueError
-    return seconds

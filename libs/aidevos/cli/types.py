@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from typer import Argument, Typer
 
 from aidevos.cli.errors import CommandError
+from aidevos.cli.output import print_table
 from aidevos.contracts import subjects
 from aidevos.contracts.times import rfc3339_of
 from aidevos.durable.client.bucket import Bucket
@@ -29,30 +30,26 @@ CONNECT_WITHIN = 3.0
 UNREACHABLE = 1
 
 
-def add_to(commands: Any) -> None:
-    parser = commands.add_parser("types", help="list or forget the object types that the fleet knows")
-    actions = parser.add_subparsers(required=True, metavar="action")
-    actions.add_parser("list", help="show every type, and when it was last served").set_defaults(run=_list)
-    forget = actions.add_parser(
-        "forget", help="remove a type that no host serves from lists and documents; its objects stay in the database"
-    )
-    forget.add_argument("type", help="the type's name")
-    forget.set_defaults(run=_forget)
+app = Typer(help="List or forget the object types that the fleet knows.")
 
 
-def _list(options: argparse.Namespace) -> None:
-    found = _run(_announcements)
-    row = "{:48}  {:24}  {}".format
-    print(row("TYPE", "LAST SERVED", "STATE"))
-    for type, at in found:
-        state = "served" if at + UNSERVED_AFTER > time.time() else "not served"
-        print(row(type, rfc3339_of(at), state))
+@app.command("list")
+def list_types() -> None:
+    """Show every type, and when it was last served."""
+    now = time.time()
+    rows = [
+        (type, rfc3339_of(at), "served" if at + UNSERVED_AFTER > now else "not served")
+        for type, at in _run(_announcements)
+    ]
+    print_table(("TYPE", "LAST SERVED", "STATE"), rows)
 
 
-def _forget(options: argparse.Namespace) -> None:
-    if not subjects.is_type(options.type):
-        raise CommandError(f"{options.type!r} is not the name of a type; `aidevos types list` shows them")
-    _run(lambda connection: _remove(connection, options.type))
+@app.command()
+def forget(type: Annotated[str, Argument(help="The type's name.")]) -> None:
+    """Remove a type that no host serves from lists and documents; its objects stay in the database."""
+    if not subjects.is_type(type):
+        raise CommandError(f"{type!r} is not the name of a type; `aidevos types list` shows them")
+    _run(lambda connection: _remove(connection, type))
 
 
 async def _announcements(connection: Client) -> list[tuple[str, float]]:

@@ -3,6 +3,9 @@
 With `rate` requests in `window` seconds, `burst` requests may come at once, then one every `window /
 rate` seconds. The only state is the theoretical arrival time: the moment when the limit is full again.
 A charge may overdraw the limit; then nothing can be spent until the flow has made up for it.
+
+Promise: when the clock is set back, the limit goes on as if no time had passed. When it is set forward, at most one
+burst is gained.
 """
 
 from __future__ import annotations
@@ -31,22 +34,30 @@ class Policy(NamedTuple):
 class Gcra:
     """One caller's use of one policy; all times are in seconds on the same clock."""
 
-    __slots__ = ("_full_at", "_policy")
+    __slots__ = ("_full_at", "_policy", "_seen")
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self._full_at = float("-inf")
+        self._full_at = self._seen = float("-inf")
 
     def take(self, now: float, wanted: int = 1) -> int:
         """Spend up to `wanted` requests and return how many were spent."""
+        self._follow(now)
         taken = max(0, min(wanted, self.remaining(now)))
         self.charge(now, taken)
         return taken
 
     def charge(self, now: float, cost: int) -> None:
         """Spend this many requests, even if that overdraws the limit."""
+        self._follow(now)
         if cost:
             self._full_at = max(self._full_at, now) + cost * self._policy.interval
+
+    def _follow(self, now: float) -> None:
+        """Move with a clock that was set back."""
+        if now < self._seen:
+            self._full_at -= self._seen - now
+        self._seen = now
 
     def remaining(self, now: float) -> int:
         """Return how many requests can be spent now, or a negative number if the limit is overdrawn."""

@@ -6,7 +6,8 @@ memory: storing each attempt of each address would let strangers cause writes.
 
 Promise: all hosts together admit no more attempts of an address in any window than the limit. A crash or a handoff of
 the quota forgives one window, and so does a pause of `AIDEVOS_IDLE_AFTER` without an attempt; but each host remembers
-the attempts that it has admitted itself. While quotas are unreachable, each host admits its share of the limit.
+the attempts that it has admitted itself. While quotas are unreachable, each host admits its share of the limit. A
+throttle whose clock is set back goes on as if no time had passed since its last attempt.
 """
 
 from __future__ import annotations
@@ -52,13 +53,20 @@ class Throttle:
 
     def wait(self, now: float, share: int | None = None) -> float:
         """Return the seconds until the next attempt is below the limit, or below the lower `share`; 0 if it is now."""
+        self._follow(now)
         limit = share or self._limit
         is_full = len(self._attempts) >= limit
         return max(0.0, self._attempts[-limit] + self._window - now) if is_full else 0.0
 
     def count(self, now: float) -> None:
+        self._follow(now)
         self._attempts.append(now)
         del self._attempts[: -self._limit]
+
+    def _follow(self, now: float) -> None:
+        """Move the attempts with a clock that was set back."""
+        if self._attempts and (ahead := self._attempts[-1] - now) > 0:
+            self._attempts[:] = [moment - ahead for moment in self._attempts]
 
 
 class AddressThrottle:
@@ -84,7 +92,8 @@ class AddressThrottle:
         """
         network = network_of(address)
         known = self._recall(network)
-        if known.closed_until > now:
+        # A longer time is that of a clock that was set back.
+        if 0 < known.closed_until - now <= self._window:
             raise too_many(self._what, known.closed_until - now)
         known.throttle.check(now)
         wait = await self._ask(network, now, call)
@@ -97,7 +106,7 @@ class AddressThrottle:
 
     async def _ask(self, network: str, now: float, call: Callable[..., Awaitable[Any]]) -> float | None:
         """Return the seconds until the next attempt, 0 if this one was counted, or None if the quota is unreachable."""
-        if now < self._ask_from:
+        if 0 < self._ask_from - now <= ASK_AGAIN_AFTER:
             return None
         quota = address_quota(network)
         arguments = {"kind": self._kind, "limit": self._limit, "window": self._window}

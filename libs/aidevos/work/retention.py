@@ -27,14 +27,15 @@ async def keep_expiring(client: DurableObjectClient, type: str, search: str, age
         removed = 0
         try:
             removed = await _expire_page(client, type, search, time.time() - age)
-        except Failure as failure:
-            log.warning("removing old objects of type %s failed, trying again: %s", type, failure)
+        except* Failure as failures:
+            log.warning("removing old objects of type %s failed, trying again: %s", type, failures.exceptions[0])
         await asyncio.sleep(PAUSE if removed == PAGE else EVERY)
 
 
 async def _expire_page(client: DurableObjectClient, type: str, search: str, before: float) -> int:
     oldest = {"to": rfc3339(timestamp(before)), "sort": "at", "limit": PAGE}
     page = await client.query(type, search, oldest)
-    for item in page["items"]:
-        await client.call(type, item["id"], "expire")
+    async with asyncio.TaskGroup() as calls:
+        for item in page["items"]:
+            calls.create_task(client.call(type, item["id"], "expire"))
     return len(page["items"])

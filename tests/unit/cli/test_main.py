@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import subprocess
 import sys
 import threading
 import time
@@ -154,12 +155,15 @@ class TestToken:
     def test_an_unknown_role_is_named(self, home: Path, capsys: Output) -> None:
         assert_refused(main(["token", "--role", "king"]), capsys, "king", "admin")
 
-    @pytest.mark.parametrize("lifetime", ["0", "-1", "nan", "inf", "soon"])
-    def test_a_lifetime_that_is_none_is_refused(self, home: Path, capsys: Output, lifetime: str) -> None:
-        with pytest.raises(SystemExit) as ended:
-            main(["token", f"--lifetime={lifetime}"])
+    def test_a_lifetime_may_have_a_unit(self, home: Path, fleet: Fleets, capsys: Output) -> None:
+        assert main(["token", "--lifetime", "30d"]) == 0
 
-        assert ended.value.code == 2
+        claims = signed(home, capsys.readouterr().out)
+        assert claims.expires_at - claims.issued_at == 30 * 86_400
+
+    @pytest.mark.parametrize("lifetime", ["0", "-1", "nan", "inf", "soon", "20000d"])
+    def test_a_lifetime_that_is_none_is_refused(self, home: Path, capsys: Output, lifetime: str) -> None:
+        assert_refused(main(["token", f"--lifetime={lifetime}"]), capsys, "--lifetime")
 
 
 class TestTokens:
@@ -437,14 +441,54 @@ class TestServe:
 
 
 def test_without_a_command_it_shows_the_usage(capsys: Output) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main([])
+    assert main([]) == 0
 
-    assert ended.value.code == 2
-    assert "usage: aidevos" in capsys.readouterr().err
+    assert "Usage: aidevos" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["keys"], ["keys", "list", "--all"], ["tokens", "revoke"]])
+def test_a_command_that_does_not_exist_is_refused(capsys: Output, arguments: list[str]) -> None:
+    assert_refused(main(arguments), capsys, "--help")
+
+
+@pytest.mark.parametrize("arguments", ["settings", "--help"])
+def test_a_reader_that_has_enough_is_no_failure(arguments: str) -> None:
+    command = f"{sys.executable} -P -m aidevos.cli.main {arguments} | true; exit ${{PIPESTATUS[0]}}"
+
+    ended = subprocess.run(["bash", "-c", command], capture_output=True)
+
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: Output) -> None:
     monkeypatch.setenv("AIDEVOS_PORT", "none")
 
     assert_refused(main(["openapi"]), capsys, "AIDEVOS_PORT")
+
+
+class TestSettings:
+    def test_each_setting_is_shown_with_its_origin_and_no_secret_is(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
+        monkeypatch.setenv("AIDEVOS_IDLE_AFTER", "15m")
+        (secret := home.parent / "secret").write_text("correct horse")
+        monkeypatch.setenv("AIDEVOS_ADMIN_PASSWORD_FILE", str(secret))
+
+        assert main(["settings", "--json"]) == 0
+        found = {each["variable"]: (each["value"], each["origin"]) for each in json.loads(capsys.readouterr().out)}
+        assert main(["settings"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+
+        assert found["AIDEVOS_IDLE_AFTER"] == (900.0, "AIDEVOS_IDLE_AFTER")
+        assert found["AIDEVOS_ADMIN_PASSWORD"] == ("(hidden)", "AIDEVOS_ADMIN_PASSWORD_FILE")
+        assert found["AIDEVOS_SECRET_KEY"] == ("", "default")
+        assert found["AIDEVOS_HOME"] == (str(home), "AIDEVOS_HOME")
+        assert ["AIDEVOS_IDLE_AFTER", "900", "AIDEVOS_IDLE_AFTER"] in [line.split() for line in lines]
+        assert len(lines) == len(found) + 1
+
+    def test_a_setting_that_can_not_be_used_is_named(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
+        monkeypatch.setenv("AIDEVOS_IDLE_AFTR", "15m")
+
+        assert_refused(main(["settings"]), capsys, "AIDEVOS_IDLE_AFTR", "AIDEVOS_IDLE_AFTER")

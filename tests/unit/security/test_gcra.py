@@ -80,3 +80,26 @@ def test_what_is_overdrawn_is_waited_for(policy: Policy, cost: int) -> None:
     assert limit.take(now) == 0
     assert limit.retry_after(now) == pytest.approx((cost + 1) * policy.interval)
     assert limit.take(now + limit.retry_after(now) + 1e-6, 5) == 1
+
+
+@given(policies, steps, st.floats(0, 7200), st.integers(1, 50), st.booleans())
+def test_a_clock_that_is_set_back_stands_still(
+    policy: Policy, steps: list[tuple[float, int]], back: float, wanted: int, charged: bool
+) -> None:
+    limit, steady, now = Gcra(policy), Gcra(policy), 1_800_000_000.0
+    for pause, cost in steps:
+        now += pause * policy.interval
+        for each in (limit, steady):
+            each.charge(now, cost) if charged else each.take(now, cost)
+
+    assert abs(limit.take(now - back, wanted) - steady.take(now, wanted)) <= 1
+    assert limit.retry_after(now - back) == pytest.approx(steady.retry_after(now), abs=policy.interval + 1e-3)
+
+
+def test_a_clock_that_was_ahead_for_a_while_locks_nobody_out() -> None:
+    limit = Gcra(Policy(1000, 1.0, 2000))
+    limit.take(3600.0, 2000)
+
+    assert limit.take(0.0) == 0
+    assert limit.retry_after(0.0) <= 0.002
+    assert limit.take(1.0, 2000) == 1000

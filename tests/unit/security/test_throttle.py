@@ -71,6 +71,48 @@ def test_a_throttle_counts_attempts_of_the_window_alone() -> None:
     throttle.check(110.0)
 
 
+@given(st.lists(st.floats(0, 200), min_size=3, max_size=9).map(sorted), st.floats(0, 7200))
+def test_a_throttle_whose_clock_is_set_back_goes_on_as_if_no_time_had_passed(moments: list[float], back: float) -> None:
+    throttle, steady = (Throttle(3, 60.0, "failed logins", []) for _ in range(2))
+    for each in (throttle, steady):
+        for moment in moments:
+            each.count(moment)
+
+    now = moments[-1]
+    assert throttle.wait(now - back) == pytest.approx(steady.wait(now), abs=1e-6)
+    throttle.count(now - back + 1)
+    steady.count(now + 1)
+    assert throttle.wait(now - back + 1) == pytest.approx(steady.wait(now + 1), abs=1e-6)
+
+
+async def test_an_address_is_shut_out_no_longer_because_a_host_was_ahead_of_time() -> None:
+    fleet = Fleet(limit=1)
+    assert await fleet.admits("192.0.2.1", 3600.0)
+    assert not await fleet.admits("192.0.2.1", 3601.0)
+
+    # The host waits for one window, and the quota, which sees the attempt after that, for another.
+    assert [await fleet.admits("192.0.2.1", 10.0 + past * WINDOW) for past in (0, 1, 2)] == [False, False, True]
+
+
+async def test_a_refusal_of_a_quota_counts_no_longer_than_a_window() -> None:
+    fleet = Fleet(hosts=2, limit=1)
+    assert await fleet.admits("192.0.2.1", 3600.0, host=0)
+    assert not await fleet.admits("192.0.2.1", 3600.0, host=1)
+
+    outcomes = [await fleet.admits("192.0.2.1", 10.0 + past * WINDOW, host=1) for past in (0, 1)]
+    assert outcomes == [False, True]
+
+
+async def test_a_host_that_was_ahead_of_time_asks_quotas_again() -> None:
+    fleet = Fleet()
+    fleet.quotas.failure = Failure("unavailable", "no quota answers")
+    assert await fleet.admits("192.0.2.1", 3600.0)
+    fleet.quotas.failure = None
+
+    assert await fleet.admits("192.0.2.2", 10.0)
+    assert fleet.quotas.asked == 2
+
+
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 2)), max_size=60).map(sorted))
 def test_no_window_has_more_than_the_limit_and_each_refusal_had_a_full_one(attempts: list[tuple[int, int]]) -> None:
     async def run() -> None:

@@ -117,9 +117,14 @@ class Runtime:
         return Housekeeping(self.environment, self.catalogue, self.lifecycle)
 
     def _group_commit(self, type: str, owner_ids: OwnerIds) -> GroupCommit:
-        environment, catalogue = self.environment, self.catalogue
         return GroupCommit(
-            environment, catalogue, owner_ids, type, on_committed=self._on_committed, on_resolved=self._on_resolved
+            self.environment,
+            self.catalogue,
+            owner_ids,
+            type,
+            self.environment.registry.types[type].cls.commit_interval,
+            on_committed=self._on_committed,
+            on_resolved=self._on_resolved,
         )
 
     async def _find_own_active(self, type: str, ids: Iterable[str]) -> set[str]:

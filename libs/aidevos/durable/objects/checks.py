@@ -18,7 +18,7 @@ import msgspec
 # What a class may define anew. Everything else in the base class is the framework's own.
 HOOKS = frozenset({"on_activate", "on_hibernate", "on_delete", "on_alarm"})
 OPTIONS = frozenset({"searches", "views", "indexes", "sparse_indexes"})
-OPTIONS |= {"state_limit", "project_aware", "expires_after"}
+OPTIONS |= {"state_limit", "project_aware", "expires_after", "commit_interval"}
 # Attributes of the base class that are options in the class's own head.
 HEAD_OPTIONS = {name: name for name in ("schema_version", "management", "internal")} | {"object_type": "type"}
 INSTANCE = frozenset({"id", "state"})

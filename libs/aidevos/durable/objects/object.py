@@ -54,6 +54,9 @@ class BaseDurableObject(Generic[State]):
     # Seconds after the last change of the state until the object deletes itself. None means never. An object that was
     # last changed while this was None doesn't expire until it is changed again.
     expires_after: ClassVar[float | None] = None
+    # The least time in seconds between two bulk writes of the type's commits in one process. Commits that come in
+    # between share the next one. So many of them cost less, and their callers wait for up to this time.
+    commit_interval: ClassVar[float] = 0.0
 
     id: str
 

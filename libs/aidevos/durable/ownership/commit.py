@@ -1,7 +1,8 @@
 """Group commit: the updates of many objects in one bulk write, with the output gate behind it.
 
 Promise: no reply and no outbox entry leaves before the commit that it shows is durable. While one bulk write is in
-progress, the next batch gathers, and all turns of one object since its last commit become one update.
+progress, the next batch gathers, and all turns of one object since its last commit become one update. A type may set a
+least time between its bulk writes, for which commits gather as well.
 
 A commit that the fence refuses discards its activation and fails the waiting requests. A commit with an unknown
 outcome is resolved by a new claim, which fences every copy of the commit that may still arrive, and then by a read.
@@ -47,7 +48,7 @@ class _Clearing(NamedTuple):
 
 
 class GroupCommit:
-    """Commits the activations of one type.
+    """Commits the activations of one type, in bulk writes that begin at least `interval` seconds apart.
 
     `on_committed` is called when a commit is durable. `on_resolved` is called after an unknown outcome, with the
     document that the new claim has read.
@@ -59,6 +60,7 @@ class GroupCommit:
         catalogue: Catalogue,
         owner_ids: OwnerIds,
         type: str,
+        interval: float = 0.0,
         *,
         on_committed: Callable[[Activation, PendingCommit], None],
         on_resolved: Callable[[Activation, Document], None],
@@ -67,6 +69,9 @@ class GroupCommit:
         self._catalogue = catalogue
         self._owner_ids = owner_ids
         self._type = type
+        self._interval = interval
+        # When the next bulk write may begin.
+        self._due_at = 0.0
         self._on_committed = on_committed
         self._on_resolved = on_resolved
         self._ready: dict[Activation, None] = {}
@@ -101,6 +106,8 @@ class GroupCommit:
     async def _run(self) -> None:
         try:
             while self._ready:
+                if self._interval:
+                    await self._gather()
                 batch = self._seal()
                 self._in_progress = len(batch)
                 if batch:
@@ -112,6 +119,12 @@ class GroupCommit:
                         pass
         finally:
             self._task, self._in_progress = None, 0
+
+    async def _gather(self) -> None:
+        """Return when the next bulk write may begin."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._due_at - loop.time())
+        self._due_at = loop.time() + self._interval
 
     def _settle_each(
         self, batch: dict[Activation, tuple[PendingCommit, Commit]], outcomes: list[Outcome]

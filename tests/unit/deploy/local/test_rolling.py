@@ -184,3 +184,17 @@ def test_a_process_has_the_settings_of_the_fleet_and_no_others(tmp_path: Path, m
     environment.adopt(tmp_path)
 
     assert shell == {"AIDEVOS_LOG_LEVEL": "DEBUG", "AIDEVOS_HOME": str(tmp_path), "PATH": "/bin"}
+
+
+def test_settings_that_differ_from_the_fleets_are_named_with_the_command_that_applies_them(
+    supervisor: FakeSupervisor,
+) -> None:
+    fleet = open_fleet(supervisor)
+
+    assert fleet.advise({}) == fleet.advise({"AIDEVOS_IDLE_AFTER": "5m", "AIDEVOS_REPLICAS": "objects=3"}) == ""
+    assert fleet.advise({"AIDEVOS_IDLE_AFTER": "15m", "AIDEVOS_RATE_LIMIT": "7"}) == (
+        "The running fleet has other values of AIDEVOS_IDLE_AFTER, AIDEVOS_RATE_LIMIT: `make restart` applies yours."
+    )
+    assert fleet.advise({"AIDEVOS_IDLE_AFTER": "15m", "AIDEVOS_PORT": "9000"}) == (
+        "The running fleet has other values of AIDEVOS_IDLE_AFTER, AIDEVOS_PORT: `make down` and `make up` apply yours."
+    )

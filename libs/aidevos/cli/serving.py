@@ -1,0 +1,153 @@
+"""`aidevos serve`, `grant` and `work`: your own types and tasks in a running fleet."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+from typer import Argument
+
+from aidevos.cli.errors import CommandError
+from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.durable.objects.resources import Resource
+from aidevos.process.service import Service
+from aidevos.settings import load
+
+Types = Annotated[
+    list[str],
+    Argument(
+        metavar="MODULE:CLASS...",
+        help="Object types, such as my_package.objects:Counter, or a single aidevos.Service.",
+    ),
+]
+Modules = Annotated[list[str], Argument(metavar="MODULE...", help="Modules with handlers, such as my_package.tasks.")]
+
+
+def serve(types: Types) -> None:
+    """Host your own object types in the running fleet."""
+    sys.path.insert(0, "")
+    service = load_service(types)
+
+    from aidevos.durable.objects.registry import DurableObjectRegistry
+    from aidevos.process.fleet import fleet_settings
+    from aidevos.process.serving import run
+
+    _check(service)
+    registered = DurableObjectRegistry(service.types).types
+    run(service, fleet_settings(load().home, service.name, registered), reports_health=False)
+
+
+def grant(types: Types) -> None:
+    """Let a service host your own object types, where its processes can't arrange that themselves."""
+    sys.path.insert(0, "")
+    service = load_service(types)
+
+    from aidevos.durable.objects.registry import DurableObjectRegistry
+    from aidevos.process.fleet import fleet_settings
+    from aidevos.security.service_keys import register
+
+    _check(service)
+    settings = load()
+    registry = DurableObjectRegistry(service.types)
+    fleet_settings(settings.home, service.name, registry.types)
+    try:
+        register(settings.home, service.name, registry.permissions())
+    except OSError as error:
+        raise CommandError(f"can't register {service.name} under AIDEVOS_HOME={settings.home}: {error}") from None
+
+
+def work(modules: Modules) -> None:
+    """Run your own kinds of tasks in the running fleet."""
+    sys.path.insert(0, "")
+    imported = [_import(name, name) for name in dict.fromkeys(modules)]
+
+    from aidevos.process.fleet import fleet_settings
+    from aidevos.process.serving import check, run
+    from aidevos.work.handlers import handlers_in
+    from aidevos.work.process import group_name, worker_service
+
+    try:
+        handlers = handlers_in(imported)
+        service = worker_service(handlers, group=group_name(modules), resources=_resources_in(imported))
+        check(service)
+    except TypeError as error:
+        raise CommandError(str(error)) from None
+    if not handlers:
+        raise CommandError(f"no function in {', '.join(modules)} is a @task")
+    run(service, fleet_settings(load().home, service.name), reports_health=False)
+
+
+def _check(service: Service) -> None:
+    """Raise `CommandError` for a service that can't be run."""
+    from aidevos.process.serving import check
+
+    try:
+        check(service)
+    except TypeError as error:
+        raise CommandError(str(error)) from None
+
+
+def load_service(paths: Sequence[str]) -> Service:
+    """Return the `Service` at `package.module:name`, or a service made of the object classes at these paths.
+
+    The latter uses the resources in the classes' modules. Raises `CommandError`.
+    """
+    found = [_load(path) for path in paths]
+    for each in found:
+        if isinstance(each, Service):
+            if len(found) > 1:
+                raise CommandError(f"{paths[found.index(each)]} is a Service: serve it in a separate process")
+            return each
+    names = dict.fromkeys(name for path, cls in zip(paths, found, strict=True) for name in (path, cls.__module__))
+    modules = [sys.modules[name.partition(":")[0]] for name in names]
+    return Service("objects", types=found, resources=_resources_in(modules))
+
+
+def _load(path: str) -> Any:
+    """Return the `Service` or durable object class at `package.module:name`. Raises `CommandError`."""
+    module_name, colon, name = path.partition(":")
+    if not (colon and name.isidentifier() and all(part.isidentifier() for part in module_name.split("."))):
+        raise CommandError(f"{path!r} must have the form package.module:Class")
+    module = _import(module_name, path)
+    found = getattr(module, name, None)
+    if found is None:
+        raise CommandError(f"{path}: the module has no {name}")
+    is_class = isinstance(found, type) and issubclass(found, BaseDurableObject) and found is not BaseDurableObject
+    if not (is_class or isinstance(found, Service)):
+        raise CommandError(f"{path} is neither a durable object class nor a Service")
+    return found
+
+
+def _resources_in(modules: Iterable[ModuleType]) -> list[Resource[Any]]:
+    """Return the resources that the modules define or import, each once."""
+    values = [value for module in modules for value in vars(module).values()]
+    return list(dict.fromkeys(value for value in values if isinstance(value, Resource)))
+
+
+def _import(name: str, path: str) -> ModuleType:
+    """Return a user's module; errors name it by `path`. Raises `CommandError`."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise CommandError(f"{path}: there is no module {error.name}{_place(error)}") from None
+    except Exception as error:  # whatever a user's module raises while it is imported
+        raise CommandError(
+            f"{path}: the module can't be imported: {type(error).__name__}: {error}{_place(error)}"
+        ) from error
+
+
+def _place(error: Exception) -> str:
+    """Return the file and line of a user's module at which an import failed, or "" if it failed before any."""
+    if isinstance(error, SyntaxError):
+        return ""  # Its own text names them.
+    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    foreign = (str(Path(__file__).parents[1]), *libraries)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
+    return f" (in {own[-1].filename}, line {own[-1].lineno})" if own else ""
