@@ -24,6 +24,7 @@ from aidevos.durable.bus.port import Delivery, EventBus
 from aidevos.durable.bus.rabbitmq import EVENTS, RabbitMqBus
 from tests.bench.cases import Stage
 from tests.bench.comparison import Compared
+from tests.bench.costs import Costs, cost_rows
 from tests.bench.load import Sample
 from tests.bench.processes import start
 from tests.support.host_processes import client
@@ -48,16 +49,19 @@ def measure(stage: Stage, seconds: float, rounds: int) -> list[Compared]:
 
 
 async def _compare(stage: Stage, kind: Kind, url: str, seconds: float, rounds: int) -> list[Compared]:
+    costs, others = Costs(), Costs()
     many: list[tuple[Sample, Sample]] = []
     alone: list[tuple[Sample, Sample]] = []
-    with _host(stage, url):
+    with running_tallies(stage, url):
         for _ in range(rounds):
-            for samples, in_flight in ((many, IN_FLIGHT), (alone, 1)):
-                own = await _events(stage, url, seconds, in_flight)
-                samples.append((own, await _bare(stage, url, seconds, in_flight)))
-    beside = "publishing alone, confirmed"
+            own = await costs.measure(_events(stage, url, seconds, IN_FLIGHT))
+            many.append((own, await others.measure(_bare(stage, url, seconds, IN_FLIGHT))))
+            own = await _events(stage, url, seconds, 1)
+            alone.append((own, await _bare(stage, url, seconds, 1)))
+    name, beside = f"events over {kind}, commit to subscriber", "publishing alone, confirmed"
     return [
-        _compared(f"events over {kind}, commit to subscriber", beside, "rate", many),
+        _compared(name, beside, "rate", many),
+        *cost_rows(name, costs, beside, others),
         _compared(f"an event over {kind}, commit to subscriber, alone", beside, "p99", alone),
     ]
 
@@ -95,7 +99,8 @@ async def _events(stage: Stage, url: str, seconds: float, in_flight: int) -> Sam
         await subscription.close()
     # A subscriber may have an event before the caller has its answer.
     late = sorted(1000 * max(0.0, came[key] - at) for key, at in answered.items())
-    return Sample(len(late) / (max(came.values()) - began), late[len(late) // 2], late[len(late) * 99 // 100])
+    count = len(late)
+    return Sample(count / (max(came.values()) - began), late[count // 2], late[count * 99 // 100], count)
 
 
 async def _never(event: Delivery, failure: Exception) -> None:
@@ -115,7 +120,8 @@ async def _bare(stage: Stage, url: str, seconds: float, in_flight: int) -> Sampl
         await asyncio.gather(*(work() for _ in range(in_flight)))
         elapsed = time.perf_counter() - began
     times.sort()
-    return Sample(len(times) / elapsed, times[len(times) // 2], times[len(times) * 99 // 100])
+    count = len(times)
+    return Sample(count / elapsed, times[count // 2], times[count * 99 // 100], count)
 
 
 @asynccontextmanager
@@ -155,8 +161,8 @@ async def _bus(stage: Stage, url: str) -> AsyncIterator[EventBus]:
 
 
 @contextmanager
-def _host(stage: Stage, url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a host of objects that emit events."""
+def running_tallies(stage: Stage, url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a host of objects that emit events and tell others."""
     world = stage.world
     environment = {"AIDEVOS_REPLICA": "2", "AIDEVOS_EVENT_BUS_URL": url}
     process = start(world.servers, "tests.bench.tallies", "objects", world.database, **environment)

@@ -66,6 +66,8 @@ def test_a_service_speaks_for_itself(home: Path) -> None:
     caller = verifier(home).verify(credential.authorization())
     assert (caller.subject, caller.roles) == ("service:objects", ("service",))
     assert caller.permissions == {"counter:write"}
+    own = credential.principal
+    assert (own.subject, own.roles, own.permissions) == (caller.subject, caller.roles, caller.permissions)
 
 
 @pytest.mark.parametrize(

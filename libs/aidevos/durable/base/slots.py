@@ -19,6 +19,9 @@ class Slots:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def __aenter__(self) -> None:
+        if not self._waiting and self._taken < self._limit():
+            self._taken += 1
+            return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         self._admit()

@@ -41,6 +41,28 @@ class Tell(NamedTuple):
         return self.headers.get(envelope.REQUEST_ID) or self.headers.get(MESSAGE_ID) or f"stored.{self.key}"
 
 
+class Place(NamedTuple):
+    """What the server says of a delivered tell.
+
+    `delivered` is its number among the deliveries of its consumer, and `at` the time at which it was stored.
+    """
+
+    sequence: int
+    delivered: int
+    at: float
+
+
+def read_place(reply: str) -> Place:
+    """Return the place of a delivered tell from its reply subject.
+
+    That is `$JS.ACK.<stream>.<consumer>.<attempt>.<sequence>.<delivered>.<nanoseconds>.<left>`, or has two more words
+    after `ACK`, and perhaps one at its end (NATS ADR-15).
+    """
+    words = reply.split(".")
+    sequence, delivered, nanoseconds = words[5:8] if len(words) == 9 else words[7:10]
+    return Place(int(sequence), int(delivered), int(nanoseconds) / 1e9)
+
+
 def make_letter(tell: Tell, failure: Failure, *, now: float, attempts: int, caller: Principal, hidden: bool) -> Letter:
     """Return the dead letter of a tell, without its credential. `hidden` marks confidential arguments."""
     return Letter(

@@ -24,8 +24,6 @@ from functools import partial
 from itertools import chain
 
 import msgspec
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import BadRequestError, NotFoundError
@@ -38,8 +36,10 @@ from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.base.slots import Slots
 from aidevos.durable.bus.delivering import Lanes
 from aidevos.durable.client.bucket import Bucket
+from aidevos.durable.client.connection import Connection
+from aidevos.durable.delivery.acknowledgements import ACK_WITHIN, Acknowledgements
 from aidevos.durable.delivery.crash_suspects import CrashSuspects, find_suspects, load_crash_suspects
-from aidevos.durable.delivery.stored_tell import Tell
+from aidevos.durable.delivery.stored_tell import Tell, read_place
 from aidevos.durable.delivery.tell_applier import TellApplier
 from aidevos.durable.ownership.router import DurableObjectRouter
 from aidevos.durable.turns.environment import Environment
@@ -64,7 +64,6 @@ PULL_FOR = 5.0
 COMPARE_EVERY = 30.0
 # Seconds after which the server redelivers an unacknowledged tell; longer than any tell waits here.
 ACK_WAIT = 7 * 86_400.0
-ACK_WITHIN = 5.0
 # Seconds for which an acknowledgement waits until a new consumer has delivered the tell again.
 REDELIVERED_WITHIN = 1.0
 BACKOFF = Backoff(0.1, 30.0)
@@ -125,13 +124,19 @@ class _Backlog:
 class _Delivery:
     """The latest delivery of a tell that is in hand. `current` is set unless its consumer has been replaced since."""
 
-    __slots__ = ("ack_subject", "backlog", "current")
+    __slots__ = ("ack_subject", "backlog", "current", "partition")
 
-    def __init__(self, ack_subject: str, backlog: _Backlog) -> None:
+    def __init__(self, ack_subject: str, backlog: _Backlog, partition: int) -> None:
         self.ack_subject = ack_subject
         self.backlog = backlog
+        self.partition = partition
         self.current = asyncio.Event()
         self.current.set()
+
+    @property
+    def is_served(self) -> bool:
+        """True if the tell is still this host's to apply."""
+        return self.partition in self.backlog.suspects
 
 
 class Tells:
@@ -142,7 +147,7 @@ class Tells:
 
     def __init__(
         self,
-        connection: Client,
+        connection: Connection,
         incarnation: str,
         environment: Environment,
         router: DurableObjectRouter,
@@ -151,6 +156,7 @@ class Tells:
         share: Callable[[int], int] = lambda limit: limit,
     ) -> None:
         self._connection = connection
+        self._acknowledgements = Acknowledgements(connection)
         self._js = connection.jetstream(timeout=ACK_WITHIN)
         self._incarnation = incarnation
         self._environment = environment
@@ -314,13 +320,15 @@ class Tells:
         # What the open request may still bring, and what this consumer has brought.
         left = received = 0
 
-        async def on_message(message: Msg) -> None:
+        def take(subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
             nonlocal left, gone, received
-            if not message.reply:
-                left, gone = 0, gone or _is_consumer_gone(message)
-            elif message.metadata.sequence.consumer == received + 1:
+            if not reply:
+                left, gone = 0, gone or _is_consumer_gone(headers)
+            elif (place := read_place(reply.decode())).delivered == received + 1:
                 left, received = left - 1, received + 1
-                self._receive(message, backlog)
+                message = self._connection.open_message(subject, reply, payload, headers)
+                tell = Tell(message.subject, payload, message.headers or {}, place.sequence, place.at)
+                self._receive(tell, message.reply, backlog)
             else:
                 log.warning("a tell to %s was lost on its way: reading them anew", backlog.type)
                 left, gone = 0, True
@@ -328,7 +336,7 @@ class Tells:
                 backlog.stir.set()
 
         inbox = self._connection.new_inbox()
-        subscription = await self._connection.subscribe(inbox, cb=on_message, pending_msgs_limit=-1)
+        subscription = await self._connection.hand_over(inbox, "", take)
         pull = msgspec.json.encode({"batch": PULL, "max_bytes": PULL_BYTES, "expires": int(PULL_FOR * 1e9)})
         loop, reconnects, until = asyncio.get_running_loop(), self._connection.stats["reconnects"], 0.0
         compare_at = loop.time() + COMPARE_EVERY
@@ -359,28 +367,22 @@ class Tells:
         info = await self._js.consumer_info(subjects.TELLS_STREAM, _consumer(backlog, self._incarnation))
         return int(info.delivered.consumer_seq) if info.delivered else 0
 
-    def _receive(self, message: Msg, backlog: _Backlog) -> None:
-        metadata = message.metadata
-        sequence = metadata.sequence.stream
-        tell = Tell(
-            message.subject, message.data, dict(message.headers or {}), sequence, metadata.timestamp.timestamp()
-        )
-        if sequence in self._in_progress:
-            self._in_progress[sequence].ack_subject = message.reply
-            self._in_progress[sequence].current.set()
-        elif not self._closed and self._serves(tell, backlog):
-            delivery = self._in_progress[sequence] = _Delivery(message.reply, backlog)
+    def _receive(self, tell: Tell, ack_subject: str, backlog: _Backlog) -> None:
+        known = self._in_progress.get(tell.sequence)
+        if known is not None:
+            known.ack_subject = ack_subject
+            known.current.set()
+            return
+        delivery = _Delivery(ack_subject, backlog, self._environment.partitions.of_target(tell.target))
+        if not self._closed and delivery.is_served:
+            self._in_progress[tell.sequence] = delivery
             backlog.bytes += tell.size
             self._lanes.add(f"tell.{tell.target}", partial(self._settle, tell, delivery))
-
-    def _serves(self, tell: Tell, backlog: _Backlog) -> bool:
-        """Return True if a tell is still this host's to apply."""
-        return self._environment.partitions.of_target(tell.target) in backlog.suspects
 
     async def _settle(self, tell: Tell, delivery: _Delivery) -> None:
         try:
             for attempt in itertools.count(1):
-                if not self._serves(tell, delivery.backlog) or await self._try(tell, delivery, attempt):
+                if not delivery.is_served or await self._try(tell, delivery, attempt):
                     break
         finally:
             del self._in_progress[tell.sequence]
@@ -388,10 +390,9 @@ class Tells:
 
     async def _try(self, tell: Tell, delivery: _Delivery, attempt: int) -> bool:
         """Apply a tell. If that fails, pause and return False."""
-        backlog = delivery.backlog
-        suspects, pause = backlog.suspects[self._environment.partitions.of_target(tell.target)], BACKOFF.pause(attempt)
+        suspects, pause = delivery.backlog.suspects[delivery.partition], BACKOFF.pause(attempt)
         try:
-            async with suspects.attempt(tell.sequence, tell.key) as crashes, backlog.trying:
+            async with suspects.attempt(tell.sequence, tell.key) as crashes, delivery.backlog.trying:
                 await self.applier.apply_or_bury(tell, attempt, crashes)
             await self._acknowledge(delivery)
             return True
@@ -407,15 +408,15 @@ class Tells:
 
     async def _acknowledge(self, delivery: _Delivery) -> None:
         """Acknowledge a tell. A new consumer ignores that until it has delivered the tell again."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(delivery.current.wait(), REDELIVERED_WITHIN)
-        await self._connection.request(delivery.ack_subject, b"+ACK", timeout=ACK_WITHIN)
+        if not delivery.current.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(delivery.current.wait(), REDELIVERED_WITHIN)
+        await self._acknowledgements.send(delivery.ack_subject)
 
 
-def _is_consumer_gone(message: Msg) -> bool:
+def _is_consumer_gone(headers: bytes) -> bool:
     """Return True if a status message means that the consumer is gone (503: no responder)."""
-    headers = message.headers or {}
-    return headers.get("Status") == "503" or "Deleted" in headers.get("Description", "")
+    return headers.startswith(b"NATS/1.0 503") or b"Deleted" in headers.partition(b"\r\n")[0]
 
 
 def _consumer(backlog: _Backlog, incarnation: str) -> str:

@@ -12,6 +12,7 @@ from aidevos.durable.base.slices import Slices
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import EventBus
 from aidevos.durable.client.client import ObjectCaller
+from aidevos.durable.delivery.local_caller import LocalCaller
 from aidevos.durable.delivery.relay import Relay
 from aidevos.durable.hosting.newer_schemas import NewerSchemas
 from aidevos.durable.hosting.queries import FindActive, StoredQuery, stored_queries
@@ -38,8 +39,8 @@ class Runtime:
     """Builds the parts that serve the objects of one process, and connects their events.
 
     `incarnation` is never reused. `partitions` are those that the process owns. `principal` is the process itself,
-    which is the caller of alarms. `decline` is called once for each partition of a type that holds a state whose schema
-    this process's code doesn't know.
+    which is the caller of alarms and of its objects' tells. `decline` is called once for each partition of a type that
+    holds a state whose schema this process's code doesn't know.
     """
 
     def __init__(
@@ -94,7 +95,12 @@ class Runtime:
         )
         self.router = DurableObjectRouter(self.environment, self.catalogue, runner, gate, self.tasks.track)
         self._relay = Relay(
-            bus, client, clock, limits.records.tell_age, is_confidential=registry.is_confidential, on_sent=self._on_sent
+            bus,
+            LocalCaller(self.environment, self.router, principal),
+            clock,
+            limits.records.tell_age,
+            is_confidential=registry.is_confidential,
+            on_sent=self._on_sent,
         )
 
     @property

@@ -20,7 +20,7 @@ from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.base.slots import Slots
 from aidevos.durable.delivery.anonymous_letters import RATE, SUBJECT_LIMIT
 from aidevos.durable.delivery.crash_suspects import CRASHES, CrashSuspects
-from aidevos.durable.delivery.stored_tell import Tell
+from aidevos.durable.delivery.stored_tell import Tell, read_place
 from aidevos.durable.delivery.tells import CONCURRENCY, Tells, _Backlog
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.turns.headers import Reply
@@ -91,8 +91,15 @@ class World:
 
     def jetstream(self, **options: Any) -> None: ...
 
-    async def request(self, subject: str, payload: bytes, **options: Any) -> None:
+    def new_inbox(self) -> str:
+        return "_INBOX.tells"
+
+    async def hand_over(self, subject: str, queue: str, take: Callable[..., None]) -> None:
+        self.confirm = take
+
+    async def publish(self, subject: str, payload: bytes, reply: str) -> None:
         self.done.append(subject)
+        self.confirm(reply.encode(), b"", b"", b"")
 
     def begin(self, upto: int = 0) -> None:
         """Become the next owner, after a short life in which `upto` tells were taken."""
@@ -112,17 +119,9 @@ class World:
 
     def take(self, line: int, id: str = "a", caller: str = "ada") -> None:
         """Deliver a tell from the stream."""
-        about = SimpleNamespace(
-            sequence=SimpleNamespace(stream=line), timestamp=SimpleNamespace(timestamp=lambda: START)
-        )
-        message: Any = SimpleNamespace(
-            subject=f"tellp.{partition('slate', id)}.slate.{id}.write",
-            data=msgspec.json.encode({"line": line}),
-            headers={"Authorization": f"Bearer {caller}"},
-            reply=f"ack.{line}",
-            metadata=about,
-        )
-        self.tells._receive(message, self.backlog)
+        subject, payload = f"tellp.{partition('slate', id)}.slate.{id}.write", msgspec.json.encode({"line": line})
+        tell = Tell(subject, payload, {"Authorization": f"Bearer {caller}"}, line, START)
+        self.tells._receive(tell, f"ack.{line}", self.backlog)
 
 
 @pytest.fixture
@@ -302,3 +301,15 @@ async def test_a_host_applies_its_share_of_the_tells_that_run_at_once(world: Wor
     await until(lambda: len(waiting) == 3)
 
     assert world.done == ["ack.0"]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "$JS.ACK.TELLS.slate_host-1.2.71.35.1800000000500000000.6",
+        "$JS.ACK.hub.ABCDE.TELLS.slate_host-1.2.71.35.1800000000500000000.6",
+        "$JS.ACK._.ABCDE.TELLS.slate_host-1.2.71.35.1800000000500000000.6.r4nd0m",
+    ],
+)
+def test_the_place_of_a_tell_is_read_from_both_forms_of_its_reply_subject(reply: str) -> None:
+    assert read_place(reply) == (71, 35, 1_800_000_000.5)

@@ -138,6 +138,7 @@ async def test_a_type_that_does_not_answer_delays_no_events(monkeypatch: pytest.
             return b"null"
 
         kit.request = hang  # type: ignore[method-assign]
+        kit.runtime.environment.partitions.leave("tally", [partition("tally", "z")])
         for number in range(5):
             await kit.call("tally", f"o{number}", "tell_other", {"id": "z", "method": "add"})
         await kit.call("tally", "a", "add_loudly")
