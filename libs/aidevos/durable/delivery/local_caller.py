@@ -1,7 +1,8 @@
 """The relay's requests, which take no message if this process serves their object.
 
 Promise: a request here has the effect and the outcome that it would have over NATS, under the same request ID and the
-same principal. So if it must be repeated over NATS, because the object moves meanwhile, it is still applied once.
+same principal. So if it must be repeated over NATS, because the object moves meanwhile or nothing here answers before
+the deadline, it is still applied once.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class LocalCaller:
             sent = {**(headers or {}), envelope.REQUEST_ID: request_id}
             if deadline is not None:
                 sent[envelope.DEADLINE] = str(max(1, int(deadline * 1000)))
-            answer = await self._dispatch(owned, payload, sent)
+            answer = await self._dispatch(owned, payload, sent, deadline)
             if not answer.failed:
                 return answer.payload
             failure = Failure.decode(answer.payload)
@@ -65,7 +66,9 @@ class LocalCaller:
         partition = partitions.of(type, id)
         return f"{subjects.owned(type, partition)[:-1]}{id}.{method}" if partitions.serves(type, partition) else ""
 
-    async def _dispatch(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> Reply:
+    async def _dispatch(
+        self, subject: str, payload: bytes, headers: Mapping[str, str], deadline: float | None
+    ) -> Reply:
         answered: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
         def respond(answer: Reply) -> None:
@@ -75,7 +78,10 @@ class LocalCaller:
         self._in_progress += 1
         try:
             self._router.dispatch(subject, payload, headers, self._principal, respond)
-            return await answered
+            async with asyncio.timeout(deadline):
+                return await answered
+        except TimeoutError:
+            return Reply.of(Failure("unavailable", "this process didn't answer before the deadline"))
         except Failure as failure:
             return Reply.of(failure)
         except Exception as error:

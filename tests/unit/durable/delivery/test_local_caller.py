@@ -23,9 +23,9 @@ REQUEST = TELL_PREFIX + "once"
 
 
 class FakeRouter:
-    """A router whose calls are answered by `answer`, which may raise instead."""
+    """A router whose calls are answered by `answer`, which may raise or return nothing instead."""
 
-    def __init__(self, answer: Callable[[], Reply]) -> None:
+    def __init__(self, answer: Callable[[], Reply | None]) -> None:
         self.answer = answer
         self.headers: list[dict[str, str]] = []
 
@@ -33,7 +33,8 @@ class FakeRouter:
         self, subject: str, payload: bytes, headers: dict[str, str], caller: Any, respond: Callable[[Reply], None]
     ) -> None:
         self.headers.append(headers)
-        respond(self.answer())
+        if (answer := self.answer()) is not None:
+            respond(answer)
 
 
 class Sent(ObjectKit):
@@ -47,7 +48,7 @@ class Sent(ObjectKit):
         self.requests.append(subject)
         return await super().request(subject, payload, **options)
 
-    def caller(self, answer: Callable[[], Reply]) -> tuple[LocalCaller, FakeRouter]:
+    def caller(self, answer: Callable[[], Reply | None]) -> tuple[LocalCaller, FakeRouter]:
         router: Any = FakeRouter(answer)
         return LocalCaller(self.runtime.environment, router, SERVICE), router
 
@@ -111,6 +112,12 @@ async def test_a_request_that_finds_no_owner_here_goes_over_nats(sent: Sent, cod
     assert await caller.request("do.tally.b.add", b"{}", request_id=REQUEST, deadline=2.0) == b"1"
     assert sent.requests == ["do.tally.b.add"]
     assert router.headers == [{"Request-Id": REQUEST, "Deadline": "2000"}]
+
+
+async def test_a_request_that_nobody_answers_here_goes_over_nats_after_its_deadline(sent: Sent) -> None:
+    caller, _ = sent.caller(lambda: None)
+    assert await caller.request("do.tally.b.add", b"{}", request_id=REQUEST, deadline=0.01) == b"1"
+    assert sent.requests == ["do.tally.b.add"]
 
 
 @pytest.mark.parametrize(
