@@ -149,18 +149,20 @@ class Lease:
 
         It has ended if the key is gone, or if the bucket is in an earlier state than it was.
         """
+        # Acknowledgements of other renewals may overtake the answer.
+        applied = self._applied
         value, revision = await self._hosts.get(self._key)
         try:
             await self._hosts.compare_with_past()
         except RolledBack:
             self.rolled_back = True
-        self.rolled_back |= value is not None and int(value) < self._applied
+        self.rolled_back |= value is not None and int(value) < applied
         if value is None or self.rolled_back:
             log.error("the lease of %s has lapsed", self.incarnation)
             self._suspended = math.inf
             self._loop.call_soon_threadsafe(self.lost.set)
         else:
-            self._revision = revision
+            self._revision = max(self._revision, revision)
             self._note_applied(int(value))
 
     def _note_applied(self, number: int) -> None:

@@ -24,6 +24,8 @@ class FakeBucket:
         self.deleted: list[str] = []
         self.made_anew = False
         self.faults: list[Callable[[], None]] = []
+        # The next read is answered when this is set, with what the key was before.
+        self.held: asyncio.Event | None = None
 
     async def compare_with_past(self) -> None:
         if self.made_anew:
@@ -41,7 +43,10 @@ class FakeBucket:
         return revision + 1
 
     async def get(self, key: str) -> tuple[bytes | None, int]:
-        return self.values.get(key, (None, 0))
+        found, (held, self.held) = self.values.get(key, (None, 0)), (self.held, None)
+        if held is not None:
+            await held.wait()
+        return found
 
     async def delete(self, key: str, revision: int | None = None, *, forget_after: int) -> None:
         self.deleted.append(key)
@@ -90,6 +95,24 @@ async def test_a_renewal_counts_from_before_its_send(setup: Setup) -> None:
     assert setup.lease.valid()
     setup.clock.advance(0.001)
     assert not setup.lease.valid()
+
+
+async def test_an_answer_that_another_renewal_has_overtaken_is_no_sign_of_lost_entries(setup: Setup) -> None:
+    await setup.lease.acquire()
+    setup.bucket.faults = [setup.lose_acknowledgement]
+    await setup.lease.renew()
+    setup.bucket.held = held = asyncio.Event()
+    overtaken = asyncio.create_task(setup.lease.renew())
+    await asyncio.sleep(0)
+    await setup.lease.renew()
+    held.set()
+    await overtaken
+
+    assert setup.lease.valid()
+    assert not setup.lease.rolled_back
+    # The next one is the seventh that is sent, and the fifth that is written: it knows the last revision.
+    await setup.lease.renew()
+    assert [*setup.bucket.values.values()] == [(b"7", 5)]
 
 
 async def test_a_renewal_whose_acknowledgement_is_lost_counts_once_the_next_one_finds_it(setup: Setup) -> None:
