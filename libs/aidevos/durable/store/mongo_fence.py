@@ -32,6 +32,7 @@ UNAUTHORIZED = 13
 NAMESPACE_EXISTS = 48
 VALIDATION_FAILED = 121
 DUPLICATE_KEY = 11000
+INDEX_IN_PROGRESS = 12587
 ACCEPTED: dict[str, Any] = {
     "$expr": {
         "$and": [
@@ -53,7 +54,12 @@ async def ensure_fence(database: Any, name: str) -> None:
         if error.code != NAMESPACE_EXISTS:
             raise
     if await _read_options(database, name) != OPTIONS:
-        await database.command("collMod", name, **OPTIONS)
+        try:
+            await database.command("collMod", name, **OPTIONS)
+        except OperationFailure as error:
+            # Another host may have set them meanwhile, and build indexes now.
+            if error.code != INDEX_IN_PROGRESS or await _read_options(database, name) != OPTIONS:
+                raise
 
 
 async def _read_options(database: Any, name: str) -> dict[str, Any]:
