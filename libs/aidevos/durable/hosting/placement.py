@@ -295,20 +295,32 @@ class Placement:
         revisions = {f"{type}.{each}": owner.revision for each, owner in claims.items() if each not in mine}
         try:
             written = await self._write(revisions) if revisions else {}
+        except RolledBack as bucket:
+            log.error("the bucket %s has lost entries", bucket)
+            self._lease.end(rolled_back=True)
+            return mine
         except (NatsError, OSError) as error:
             log.warning("claiming %d partitions of %s failed, trying again: %r", len(revisions), type, error)
             return mine
         return mine | {int(key.rpartition(".")[2]): revision for key, revision in written.items()}
 
     async def _write(self, revisions: Mapping[str, int]) -> dict[str, int]:
-        """Set keys that have these revisions to this host, and return the new revisions."""
+        """Set keys that have these revisions to this host, and return the new revisions.
+
+        Raises `RolledBack` if a key has an earlier one. What this host knew of it is lost then, and no watch would say
+        so: the bucket may have as many entries as before.
+        """
         value = self._lease.incarnation.encode()
         with suppress(RevisionConflict):
             return await self._keys.set_all(value, revisions)
         written = {}
         for key, revision in revisions.items():
-            with suppress(RevisionConflict):
+            try:
                 written[key] = await self._keys.set(key, value, revision)
+            except RevisionConflict:
+                _, found = await self._keys.get(key)
+                if found < revision:
+                    raise RolledBack("partitions") from None
         return written
 
     def _look_at(self, incarnation: str) -> None:

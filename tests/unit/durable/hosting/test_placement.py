@@ -498,6 +498,19 @@ async def test_a_bucket_that_lost_entries_ends_the_leases(fleet: Fleet) -> None:
     await until(lambda: other.lease.rolled_back)
 
 
+async def test_a_claim_of_what_the_bucket_has_lost_ends_the_lease(fleet: Fleet) -> None:
+    fleet.keys.revision = 50
+    fleet.keys.write("cat.3", b"gone.1")
+    host = await fleet.join("a")
+    await until(lambda: host.placement.owner_of("cat", 3) == "gone.1")
+    # A power cut has undone the last write of the key, and others have filled the bucket again.
+    fleet.keys.entries["cat.3"] = Entry("cat.3", b"gone.0", 7)
+
+    await until(lambda: host.lease.ended)
+
+    assert host.lease.rolled_back
+
+
 async def test_a_watch_that_was_lost_starts_again(fleet: Fleet) -> None:
     for name in "ab":
         await fleet.join(name)
