@@ -85,8 +85,8 @@ class Faults:
             if node.process is not None:
                 node.process.resume()
         for host in self._hosts:
-            if not host.running:
-                host.start()
+            if host.leaving or not host.running:
+                self._return(host)
 
     def _strike(self, fault: Fault) -> None:
         if not self._healed:
@@ -187,14 +187,14 @@ class Faults:
     def _leave(self, fault: Fault, node: Node) -> None:
         host = self._host(fault)
         host.stop()
+        self._later(fault, lambda: self._return(host))
 
-        def start() -> None:
-            if not host.running:
-                host.start()
-            else:
-                self._world.call(lambda: None if self._healed else start(), delay=1.0)
-
-        self._later(fault, start)
+    def _return(self, host: HostNode) -> None:
+        """Start a host again once it has left."""
+        if not host.running:
+            host.start()
+        elif host.leaving:
+            self._world.call(self._return, host, delay=1.0)
 
     def _cut(self, fault: Fault, node: Node) -> None:
         """Cut a node off from NATS."""

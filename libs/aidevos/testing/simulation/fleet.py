@@ -152,16 +152,20 @@ class HostNode(Node):
         self.on_reconnect: Callable[[], None] = lambda: None
         self._runtime: Runtime | None = None
         self._stop: asyncio.Event | None = None
+        # True from when the process was asked to leave until the next one starts.
+        self.leaving = False
 
     def start(self) -> None:
         """Start the process."""
-        self.host = None
+        self.host = self._stop = None
+        self.leaving = False
         process = self.start_process()
         process.start(self._run(process))
 
     def stop(self) -> None:
         """Ask the process to leave in order."""
         if self.process is not None and self._stop is not None:
+            self.leaving = True
             self.process.call(self._stop.set)
 
     def owned(self) -> list[Activation]:

@@ -263,6 +263,7 @@ class _World:
             for id, document in found.items()
             if document.get("outbox")
         ]
+        unsent += [f"{host.name}, which has left" for host in self._hosts if host.leaving or not host.running]
         unsent += [f"a live owner of {each.subject}" for each in self._partition_keys() if not self._has_owner(each)]
         tells = self._fleet.nats.jetstream.streams[subjects.TELLS_STREAM].messages.values()
         try:
