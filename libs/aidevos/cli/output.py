@@ -1,4 +1,4 @@
-"""What commands print: tables for people, JSON for programs.
+"""The output of commands: tables for people, JSON for programs.
 
 Promise: nothing in a table is taken for markup, and what isn't shown on a terminal is never cut or wrapped.
 """

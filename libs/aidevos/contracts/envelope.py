@@ -58,3 +58,8 @@ class ReplaceBody(msgspec.Struct, forbid_unknown_fields=True):
     """Body of `PUT /durable-objects/{object_id}`."""
 
     state: msgspec.Raw
+
+
+def encode_deadline(seconds: float) -> str:
+    """Return the header of a request that has this long: whole milliseconds, at least one."""
+    return str(max(1, int(seconds * 1000)))

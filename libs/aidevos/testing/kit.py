@@ -182,7 +182,7 @@ class ObjectKit:
         loop = asyncio.get_running_loop()
         end = loop.time() + (deadline or 10.0)
         while True:
-            sent[envelope.DEADLINE] = str(max(1, int((end - loop.time()) * 1000)))
+            sent[envelope.DEADLINE] = envelope.encode_deadline(end - loop.time())
             try:
                 return await self._dispatch(subject, payload, caller, sent)
             except Failure as failure:

@@ -221,7 +221,7 @@ class DurableObjectClient:
         try:
             while (remaining := end - loop.time()) > 0:
                 attempt += 1
-                headers[envelope.DEADLINE] = str(max(1, int(remaining * 1000)))
+                headers[envelope.DEADLINE] = envelope.encode_deadline(remaining)
                 try:
                     await self._connection.publish(subject, payload, reply=inbox, headers=headers)
                     reply = await replies.next(min(remaining, patience))

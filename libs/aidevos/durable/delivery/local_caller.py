@@ -48,7 +48,7 @@ class LocalCaller:
         if owned and request_id is not None and authorization is None:
             sent = {**(headers or {}), envelope.REQUEST_ID: request_id}
             if deadline is not None:
-                sent[envelope.DEADLINE] = str(max(1, int(deadline * 1000)))
+                sent[envelope.DEADLINE] = envelope.encode_deadline(deadline)
             answer = await self._dispatch(owned, payload, sent, deadline)
             if not answer.failed:
                 return answer.payload

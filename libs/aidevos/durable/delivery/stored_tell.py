@@ -42,7 +42,7 @@ class Tell(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What the server says of a delivered tell.
+    """The position of a delivered tell, as the server gives it.
 
     `delivered` is its number among the deliveries of its consumer, and `at` the time at which it was stored.
     """
