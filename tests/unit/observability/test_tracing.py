@@ -57,13 +57,15 @@ def test_a_traceparent_of_a_later_version_is_understood() -> None:
 def test_an_unusable_tracestate_is_dropped(state: str | None) -> None:
     context = tracing.parse(NAMED, state)
 
-    assert context is not None and context.state == ""
+    assert context is not None
+    assert context.state == ""
 
 
 def test_without_an_exporter_a_named_trace_is_passed_on_unchanged() -> None:
     context = tracing.begin(NAMED, "vendor=1")
 
-    assert context is not None and not isinstance(context, Segment)
+    assert context is not None
+    assert not isinstance(context, Segment)
     assert (context.header(), context.state) == (NAMED, "vendor=1")
 
 
