@@ -26,6 +26,7 @@ from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.contracts.patterns import whole
 from aidevos.contracts.roles import NAME_PATTERN
 from aidevos.contracts.users import USERNAME_PATTERN
+from aidevos.log_levels import parse_levels
 from aidevos.quantities import parse_time
 from aidevos.variables import PREFIX as PREFIX
 from aidevos.variables import SettingsError as SettingsError
@@ -112,7 +113,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Port on `AIDEVOS_HOST` at which this process answers `GET /health/live`, `GET /health/ready` and `GET /metrics`
     for itself alone, without a credential, for Kubernetes. 0: none."""
     log_level: str = "INFO"
-    """Least severe level that is logged: `DEBUG`, `INFO`, `WARNING` or `ERROR`."""
+    """Least severe level that is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`. Loggers may have their own,
+    like `INFO,aidevos.durable.turns=DEBUG`."""
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """Form of the log: `json` has one object on each line, and `console` is for people. `auto` is `console` on a
+    terminal, in colours unless `NO_COLOR` is set, and otherwise `json`."""
+    access_log: bool = False
+    """True if the gateway logs each HTTP request."""
 
     # The gateway
     public_url: str = ""
@@ -342,8 +349,7 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     values.update(overrides)
     values["nats_url"] = _nats_urls(values.get("nats_url", ""))
     settings = Settings(**values)
-    if settings.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
-        raise SettingsError(f"{PREFIX}LOG_LEVEL must be DEBUG, INFO, WARNING or ERROR, not {settings.log_level!r}")
+    _check_log_level(settings.log_level)
     if settings.events_max_age < TOKEN_LIFETIME + CLOCK_MARGIN:
         raise SettingsError(
             f"{PREFIX}EVENTS_MAX_AGE must be at least {TOKEN_LIFETIME + CLOCK_MARGIN:.0f} seconds: "
@@ -361,6 +367,13 @@ def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     files = {name: _absolute(getattr(settings, name)) for name in ("tls_ca", "tls_certificate")}
     home = settings.home.expanduser().absolute()
     return msgspec.structs.replace(settings, home=home, public_url=_public_url(settings), **files)
+
+
+def _check_log_level(text: str) -> None:
+    try:
+        parse_levels(text)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}LOG_LEVEL={text!r}: {error}") from None
 
 
 def replica_counts(text: str) -> dict[str, int]:

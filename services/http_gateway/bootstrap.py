@@ -61,7 +61,7 @@ from .http.protocol import ConnectionLimits, ProblemProtocol
 from .live.hub import Hub, StreamLimits
 from .live.subscriber import Subscriber, request_as_reader
 from .middleware.cors import Cors
-from .middleware.responses import ResponseMiddleware
+from .middleware.responses import ResponseMiddleware, describe_request
 
 SERVICE = "http_gateway"
 # The service that stores declared routes.
@@ -147,7 +147,7 @@ def build(
     declared = DeclaredRoutes(
         table, catalogue, forwarder, credentials(), credentials(allow_anonymous=True), limiter, settings
     )
-    app = ResponseMiddleware(Paths(routes, default=declared), settings.public_url)
+    app = ResponseMiddleware(Paths(routes, default=declared), settings.public_url, logs_access=settings.access_log)
     origins = cors_origins(settings.cors_origins)
     return Cors(app, origins) if origins else app
 
@@ -197,7 +197,7 @@ class Application:
 def create_application() -> Application:
     """Return the application of a worker process."""
     settings = load()
-    logs.configure(settings.log_level, SERVICE)
+    logs.configure(settings, SERVICE, describe_request)
     collect_rarely()
     return Application(settings)
 
@@ -224,7 +224,7 @@ class Server(uvicorn.Server):
 
 def serve(settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, after which requests in progress finish. Exits by `SystemExit`."""
-    logs.configure(settings.log_level, SERVICE)
+    logs.configure(settings, SERVICE, describe_request)
     config = server_config(settings, f"{__name__}:{create_application.__name__}", factory=True)
     if settings.workers == 1:
         server = Server(config)

@@ -19,7 +19,7 @@ from aidevos.durable.client.client import DurableObjectClient
 from aidevos.settings import Settings
 
 from .http import headers
-from .http.request import HttpRequest
+from .http.request import REQUEST_ID, HttpRequest
 from .new_ids import derive_id, new_id
 
 # The HTTP header that carries the request ID.
@@ -88,7 +88,7 @@ class Forwarder:
         left = request.header(b"deadline")
         match = request.header(b"if-match")
         trace = request.header(b"traceparent")
-        forwarded = {envelope.CLIENT_ADDRESS: request.address}
+        forwarded = {envelope.CLIENT_ADDRESS: request.address, envelope.HTTP_REQUEST_ID: request.scope[REQUEST_ID]}
         if match is not None:
             forwarded[envelope.IF_MATCH] = headers.parse_entity_tags("If-Match", match)
         if trace is not None and headers.is_trace(trace):

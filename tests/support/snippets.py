@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tests.support.paths import ROOT
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md")))
 OUTPUT = "Output"
 LINKED = ("Makefile", "docs", "pyproject.toml", "requirements.lock")
 # The time limit of one page in seconds, and the number of pages that run at once.

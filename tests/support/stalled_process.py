@@ -20,6 +20,7 @@ from aidevos.observability import logs
 from aidevos.process import watchdog
 from aidevos.process.serving import stop_on_signals
 from aidevos.process.stack import background
+from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 
 
@@ -59,5 +60,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    logs.configure("INFO", "mill")
+    logs.configure(Settings(), "mill")
     uvloop.run(main())

@@ -15,7 +15,7 @@ from markdown import Markdown
 
 from tests.support.paths import ROOT
 
-TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+TEXTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -58,7 +58,7 @@ def test_the_navigation_of_the_site_has_every_page_and_no_other() -> None:
     sections: list[dict[str, Any]] = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
     listed = {name for section in sections for names in section.values() for name in names}
 
-    assert {file.name for file in ROOT.glob("docs/*.md")} == listed
+    assert {str(file.relative_to(ROOT / "docs")) for file in ROOT.glob("docs/**/*.md")} == listed
 
 
 @pytest.mark.parametrize("file", TEXTS, ids=lambda file: file.name)

@@ -7,6 +7,8 @@ import msgspec
 AUTHORIZATION = "Authorization"
 REQUEST_ID = "Request-Id"
 REQUEST_ACK = "Request-Ack"
+# The ID of the HTTP request, or of the call over NATS, that all further calls belong to. It connects log lines.
+HTTP_REQUEST_ID = "X-Request-Id"
 DEADLINE = "Deadline"
 IF_MATCH = "If-Match"
 TRACEPARENT = "traceparent"
@@ -20,7 +22,7 @@ ERROR_CODE = "Nats-Service-Error-Code"
 ERROR = "Nats-Service-Error"
 HEADERS = frozenset(
     {AUTHORIZATION, REQUEST_ID, REQUEST_ACK, DEADLINE, IF_MATCH, TRACEPARENT, CALL_CHAIN, QUERY_ONLY, CONTENT_TYPE}
-    | {CLIENT_ADDRESS, ERROR_CODE, ERROR}
+    | {HTTP_REQUEST_ID, CLIENT_ADDRESS, ERROR_CODE, ERROR}
 )
 
 JSON = "application/json"

@@ -7,14 +7,14 @@ import re
 import secrets
 
 LIMIT = 128
-_acceptable = re.compile(rf"[ -~]{{1,{LIMIT}}}").fullmatch
+is_acceptable = re.compile(rf"[ -~]{{1,{LIMIT}}}").fullmatch
 _prefix = secrets.token_hex(8)
 _numbers = itertools.count(1)
 
 
 def choose(proposed: str | None) -> str:
     """Return the caller's own ID if it is printable ASCII of at most 128 characters, otherwise a new one."""
-    if proposed is not None and _acceptable(proposed):
+    if proposed is not None and is_acceptable(proposed):
         return proposed
     return f"{_prefix}{next(_numbers):08x}"
 

@@ -49,6 +49,7 @@ from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError, Unfenced
 from aidevos.durable.turns.completion import Bounds
 from aidevos.durable.turns.environment import Limits
+from aidevos.durable.turns.log_context import describe_turn
 from aidevos.observability import logs
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
 from aidevos.process.probes import answering_probes
@@ -83,7 +84,7 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
         settings = settings or load()
     except (SettingsError, TypeError) as error:
         raise SystemExit(_report_error(error)) from None
-    logs.configure(settings.log_level, service.name)
+    logs.configure(settings, service.name, describe_turn)
     (collect_in_slices if service.types else collect_rarely)()
     try:
         uvloop.run(serve(service, settings, reports_health=reports_health))
@@ -145,6 +146,7 @@ class _Process:
         await self._stack.enter_async_context(answering_probes(settings, self._find_own_problem))
         name = HostName(settings.home, service.name, settings.replica, settings.host_name)
         self._name = self._stack.enter_context(closing(name))
+        logs.set_replica(name.replica)
         self._fleet_name = f"{service.name}-{self._name.replica}"
         self._fleet = await self._stack.enter_async_context(
             open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)

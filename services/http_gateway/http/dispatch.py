@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from . import parameters
 from .guard import Guard
-from .request import HttpRequest, headers_of
+from .request import PRINCIPAL, HttpRequest, headers_of
 from .responses import HttpResponse, MethodNotAllowed, send_response
 
 Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
@@ -34,7 +34,7 @@ class MethodDispatcher:
             raise MethodNotAllowed(scope["method"], self._allowed)
         guard, handler = found
         headers = headers_of(scope)
-        principal = await guard.admit(scope, headers)
+        principal = scope[PRINCIPAL] = await guard.admit(scope, headers)
         query: bytes = scope["query_string"]
         values = parameters.parse(query, self._parameters) if query else {}
         await send_response(await handler(HttpRequest(scope, receive, headers, principal, values)), send)

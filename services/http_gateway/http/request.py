@@ -16,6 +16,8 @@ from . import bodies, headers
 from .connection import CONNECTION, Connection
 from .responses import RATE_LIMIT
 
+# The keys of the request's ID and of its caller in its scope.
+REQUEST_ID, PRINCIPAL = "aidevos.request_id", "aidevos.principal"
 # Headers that may occur once; it would be unclear which of two counts.
 _SINGLE = {
     b"authorization": "Authorization",

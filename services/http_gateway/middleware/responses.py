@@ -7,6 +7,7 @@ Promise: every exception from below becomes a problem document here. An unexpect
 from __future__ import annotations
 
 import logging
+from contextvars import ContextVar
 from time import perf_counter
 
 from prometheus_client import Counter, Histogram
@@ -16,6 +17,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.access.limiter import RateLimited
 from aidevos.observability import metrics, request_ids
 
+from ..http.request import REQUEST_ID
 from ..http.responses import (
     POLICY,
     PRIVATE,
@@ -25,6 +27,7 @@ from ..http.responses import (
     problem_response,
     send_response,
 )
+from .access_log import log_access
 
 UNMATCHED = "unmatched"
 ENCODED_SLASH = b"%2f"
@@ -33,25 +36,28 @@ STRICT_TRANSPORT: Header = (b"strict-transport-security", b"max-age=31536000")
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 log = logging.getLogger(__name__)
+current_scope: ContextVar[Scope] = ContextVar("current_scope")
 
 
 class ResponseMiddleware:
     """ASGI middleware that completes every response."""
 
-    def __init__(self, app: ASGIApp, public_url: str) -> None:
+    def __init__(self, app: ASGIApp, public_url: str, *, logs_access: bool = False) -> None:
         self._app = app
+        self._logs_access = logs_access
         over_tls = public_url.startswith("https://")
         self._always = (*SECURITY, STRICT_TRANSPORT) if over_tls else SECURITY
         self._counts: dict[tuple[str, str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = perf_counter()
-        request_id = request_ids.choose(_proposed(scope))
-        status = 0
+        started, logs_access = perf_counter(), self._logs_access
+        request_id = scope[REQUEST_ID] = request_ids.choose(_proposed(scope))
+        current_scope.set(scope)
+        status, size = 0, 0
 
         async def tagged(message: Message) -> None:
-            nonlocal status
+            nonlocal status, size
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = message["headers"]
@@ -61,6 +67,8 @@ class ResponseMiddleware:
                 headers.append((b"x-request-id", request_id.encode()))
                 if RATE_LIMIT in scope:
                     headers += scope[RATE_LIMIT].headers()
+            elif logs_access:
+                size += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -76,18 +84,31 @@ class ResponseMiddleware:
             failure = _failure_of(error, request_id)
             await send_response(problem_response(failure), tagged)
             _record(failure, scope, request_id)
-        self._count(scope, status, perf_counter() - started)
-
-    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        seconds = perf_counter() - started
         route = scope["route"].path if "route" in scope else UNMATCHED
-        key = (scope["method"], route, status)
+        self._count(scope["method"], route, status, seconds)
+        if logs_access:
+            log_access(scope, route, status, seconds, size)
+
+    def _count(self, method: str, route: str, status: int, seconds: float) -> None:
+        key = (method, route, status)
         count = self._counts.get(key)
         if count is None:
-            method = key[0] if key[0] in METHODS else "other"
+            method = method if method in METHODS else "other"
             count = self._counts[key] = metrics.HTTP_REQUESTS.labels(method, route, status)
             self._timers[route] = metrics.HTTP_SECONDS.labels(route)
         count.inc()
         self._timers[route].observe(seconds)
+
+
+def describe_request() -> dict[str, str]:
+    """Return the fields of lines that the running request logs: its ID, and the object that its path names."""
+    scope = current_scope.get(None)
+    if scope is None:
+        return {}
+    found = {"request_id": scope[REQUEST_ID]}
+    type, colon, _ = (object_id := scope.get("path_params", {}).get("object_id", "")).partition(":")
+    return found | {"type": type, "object": object_id} if colon else found
 
 
 def _proposed(scope: Scope) -> str | None:

@@ -1,69 +1,76 @@
-"""Logs carry enough to find a fault, and no credentials."""
+"""Lines that people read."""
 
 from __future__ import annotations
 
 import io
-import json
 import logging
 import sys
+from collections.abc import Callable
 
 import pytest
 
-from aidevos.observability import request_ids
-from aidevos.observability.logs import JsonFormatter, configure
+from aidevos.observability.log_lines import is_colourful, line_renderer
 
-TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+Configure = Callable[..., None]
 
-
-def line(message: str, *values: object, **extra: object) -> dict[str, object]:
-    record = logging.makeLogRecord({"name": "n", "levelname": "INFO", "msg": message, "args": values, **extra})
-    parsed: dict[str, object] = json.loads(JsonFormatter("gateway").format(record))
-    return parsed
-
-
-def test_a_line_names_its_service_and_carries_the_extra_fields() -> None:
-    parsed = line("asked %s", "twice", request_id="r-1", oddity=object)
-
-    assert (parsed["service"], parsed["message"], parsed["request_id"]) == ("gateway", "asked twice", "r-1")
-    assert parsed["oddity"] == "<class 'object'>"
+LINE = {
+    "time": "2026-11-30T08:00:00.123+00:00",
+    "level": "ERROR",
+    "service": "objects",
+    "replica": 1,
+    "logger": "aidevos.durable",
+    "message": "it failed",
+    "request_id": "r-1",
+    "exception": "Traceback (most recent call last):\n  File x\nValueError: y",
+}
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"Authorization: Bearer {TOKEN}",
-        f"token={TOKEN}",
-        "ApiKey aidevos_1234567890abcdef",
-        "mongodb://user:hunter2@host:1/db",
-        "nats://user:hunter2@host",
-        "Basic dXNlcjpodW50ZXIy",
-    ],
-)
-def test_credentials_are_replaced_wherever_they_stand(text: str) -> None:
-    for written in (str(line(text)), str(line("x", detail=text)), str(line("%s", text))):
-        assert not any(secret in written for secret in ("eyJ", "hunter2", "1234567890", "dXNlc"))
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
-def test_an_exception_is_part_of_its_line_and_is_cleaned_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    stream = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
-    try:
-        configure("info", "gateway")
-        try:
-            raise ValueError(f"Bearer {TOKEN}")
-        except ValueError:
-            logging.getLogger("x").exception("failed")
-    finally:
-        root.handlers[:] = before
-        root.setLevel(level)
-
-    (written,) = stream.getvalue().splitlines()
-    assert "ValueError" in json.loads(written)["exception"]
-    assert "eyJ" not in written
+def test_a_line_begins_with_time_level_process_and_message_and_its_traceback_is_below() -> None:
+    assert line_renderer(colours=False)(LINE) == (
+        "2026-11-30 08:00:00.123 ERROR objects-1       it failed request_id=r-1 logger=aidevos.durable\n"
+        "    Traceback (most recent call last):\n"
+        "      File x\n"
+        "    ValueError: y"
+    )
 
 
-def test_request_ids_are_taken_over_or_made() -> None:
-    assert request_ids.choose("mine") == "mine"
-    assert request_ids.choose("é") != request_ids.choose(None) != request_ids.choose(None)
+def test_colours_change_nothing_but_the_colours() -> None:
+    import re
+
+    coloured = line_renderer(colours=True)(LINE)
+
+    assert "\x1b[31mERROR" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == line_renderer(colours=False)(LINE)
+
+
+def test_no_text_controls_the_terminal_or_looks_like_another_line() -> None:
+    evil = "a\x1b[2Jb\r\nc\n2026-11-30 08:00:00.000 CRIT  objects forged\x9b\u202e"
+
+    for name in ("message", "service", "level", "time", "logger", "request_id", "exception"):
+        shown = line_renderer(colours=False)({"message": "m", name: evil})
+        assert not {"\x1b", "\r", "\x9b", "\u202e"} & set(shown)
+        assert all(line.startswith("    ") for line in shown.split("\n")[1:])
+
+
+def test_a_terminal_gets_text_in_colours_unless_it_wants_none(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for variable, value, coloured in (("NO_COLOR", "", True), ("NO_COLOR", "1", False), ("TERM", "dumb", False)):
+        monkeypatch.setenv("NO_COLOR", "")
+        monkeypatch.setenv(variable, value)
+        monkeypatch.setattr(sys, "stderr", Terminal())
+        configure("objects")
+
+        logging.getLogger("n").info("m")
+
+        assert ("\x1b[32mINFO" in sys.stderr.getvalue()) == coloured
+        assert "INFO" in sys.stderr.getvalue()
+        assert not sys.stderr.getvalue().startswith("{")
+    assert not is_colourful(io.StringIO())

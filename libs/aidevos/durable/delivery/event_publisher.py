@@ -101,7 +101,12 @@ class EventPublisher:
             position.sequence, position.number = await self._bus.read_last(_scope(activation))
         except BusError as error:
             lane.attempts += 1
-            log.warning("%s: reading its last event failed, trying again: %s", activation.object_id, error)
+            log.warning(
+                "%s: reading its last event failed, trying again: %s",
+                activation.object_id,
+                error,
+                extra=activation.log_fields,
+            )
             return False
         position.known = True
         self._settle(lane)
@@ -159,7 +164,7 @@ class EventPublisher:
         try:
             self._remove_sent(lane, self._note_position(lane, results))
         except Exception:
-            log.exception("%s: settling its events failed", lane.activation.object_id)
+            log.exception("%s: settling its events failed", lane.activation.object_id, extra=lane.activation.log_fields)
             self._pause(lane)
 
     def _note_position(self, lane: Lane, results: Results) -> Exception | None:
@@ -191,11 +196,20 @@ class EventPublisher:
             if lane.conflicts == 1:
                 self._start(lane)
                 return
-            log.warning("%s: the stream has another last event than it shows", lane.activation.object_id)
+            log.warning(
+                "%s: the stream has another last event than it shows",
+                lane.activation.object_id,
+                extra=lane.activation.log_fields,
+            )
         elif isinstance(failure, StreamFull):
             log.error("the event stream is full: raise AIDEVOS_EVENTS_MAX_BYTES or lower AIDEVOS_EVENTS_MAX_AGE")
         else:
-            log.warning("%s: publishing events failed, trying again: %s", lane.activation.object_id, failure)
+            log.warning(
+                "%s: publishing events failed, trying again: %s",
+                lane.activation.object_id,
+                failure,
+                extra=lane.activation.log_fields,
+            )
         self._pause(lane)
 
     def _pause(self, lane: Lane) -> None:

@@ -67,7 +67,12 @@ class Senders:
         try:
             return await self._send(lane)
         except Exception:
-            log.exception("%s: sending to %r failed in an unexpected way", lane.activation.object_id, lane.name)
+            log.exception(
+                "%s: sending to %r failed in an unexpected way",
+                lane.activation.object_id,
+                lane.name,
+                extra=lane.activation.log_fields,
+            )
             return False
 
 

@@ -108,7 +108,13 @@ class Relay:
             else:
                 await self._tell(activation, entry, lane.attempts)
         except Exception as error:
-            log.warning("%s: sending to %s failed, trying again: %s", activation.object_id, entry.subject, error)
+            log.warning(
+                "%s: sending to %s failed, trying again: %s",
+                activation.object_id,
+                entry.subject,
+                error,
+                extra=activation.log_fields,
+            )
             return False
         return True
 

@@ -145,7 +145,7 @@ class GroupCommit:
 
     def _give_up(self, activation: Activation, pending: PendingCommit) -> None:
         """Fail everything that still waits for a commit whose settling has raised."""
-        log.exception("%s: settling a commit failed", activation.object_id)
+        log.exception("%s: settling a commit failed", activation.object_id, extra=activation.log_fields)
         fail_waiting(pending, outcome_unknown())
         self._catalogue.discard(activation)
 
@@ -197,7 +197,7 @@ class GroupCommit:
             try:
                 commit = activation.seal(pending, now)
             except Exception:
-                log.exception("%s: a commit could not be assembled", activation.object_id)
+                log.exception("%s: a commit could not be assembled", activation.object_id, extra=activation.log_fields)
                 fail_waiting(pending, not_applied())
                 self._catalogue.discard(activation)
                 continue
@@ -212,7 +212,11 @@ class GroupCommit:
         elif activation.broken:
             self._finish(activation, pending, None if outcome is Outcome.APPLIED else not_applied())
         elif outcome is Outcome.FENCED:
-            log.warning("%s: a commit was fenced, another process owns the object", activation.object_id)
+            log.warning(
+                "%s: a commit was fenced, another process owns the object",
+                activation.object_id,
+                extra=activation.log_fields,
+            )
             self._finish(activation, pending, not_applied())
             self._catalogue.discard(activation)
         elif outcome is Outcome.EXISTS:
@@ -271,7 +275,9 @@ class GroupCommit:
                 try:
                     return (await self._environment.store.claim(self._type, [claim])).get(activation.id)
                 except StoreError as error:
-                    log.warning("%s: claiming again failed: %s", activation.object_id, error)
+                    log.warning(
+                        "%s: claiming again failed: %s", activation.object_id, error, extra=activation.log_fields
+                    )
             await pauses.wait()
         return None
 

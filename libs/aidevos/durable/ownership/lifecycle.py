@@ -99,7 +99,7 @@ class Lifecycle:
         except Failure as failure:
             self._abandon(activation, failure)
         except Exception:
-            log.exception("activating %s failed", activation.object_id)
+            log.exception("activating %s failed", activation.object_id, extra=activation.log_fields)
             self._abandon(activation, Failure("internal", "the object could not be activated; the log has the details"))
         else:
             self._make_ready(activation)
@@ -259,7 +259,7 @@ async def _call_on_hibernate(activation: Activation) -> None:
             async with asyncio.timeout(HOOK_WITHIN):
                 await activation.object.on_hibernate()
     except Exception:
-        log.exception("%s: on_hibernate failed", activation.object_id)
+        log.exception("%s: on_hibernate failed", activation.object_id, extra=activation.log_fields)
 
 
 def _needs_claim(activation: Activation) -> bool:

@@ -115,6 +115,7 @@ class DurableObjectRouter:
             respond=respond,
             ephemeral=ephemeral,
             address=headers.get(envelope.CLIENT_ADDRESS, ""),
+            request_id=headers.get(envelope.HTTP_REQUEST_ID) or headers.get(envelope.REQUEST_ID, ""),
         )
 
 

@@ -118,6 +118,11 @@ class Activation:
         self.stream.known = True
 
     @property
+    def log_fields(self) -> dict[str, str]:
+        """The fields of log lines that are about this object."""
+        return {"type": self.type.name, "object": self.object_id}
+
+    @property
     def state(self) -> Any:
         """The object's state, which the object itself guards."""
         return self.object._state

@@ -74,7 +74,13 @@ def fail_alarm(turn: Turn, answer: Reply) -> None:
     if turn.effects.ringing is not None:
         ALARMS.labels("failed").inc()
         again = turn.effects.ringing.mark_failed(turn.now, _alarm_seed(turn))
-        log.warning("%s: the alarm %s failed: %s", turn.activation.object_id, name, failure.detail)
+        log.warning(
+            "%s: the alarm %s failed: %s",
+            turn.activation.object_id,
+            name,
+            failure.detail,
+            extra=turn.activation.log_fields,
+        )
         turn.effects.alarms[name] = _bury(turn, again, failure) if again.is_exhausted else again
     _commit(turn, answer)
 

@@ -56,7 +56,12 @@ class ReplyArchive:
             for request, _ in asked:
                 request.archive_generation = generation
         except Exception as error:
-            log.warning("%s: reading the reply archive failed: %s", activation.object_id, error or "no answer in time")
+            log.warning(
+                "%s: reading the reply archive failed: %s",
+                activation.object_id,
+                error or "no answer in time",
+                extra=activation.log_fields,
+            )
             for request in activation.mailbox.remove({request for request, _ in asked}):
                 request.fail(Failure("unavailable", "the outcomes of earlier requests can't be read"))
         activation.mailbox.release()
@@ -98,7 +103,7 @@ class ReplyArchive:
             ]
             await self._store.archive(activation.type.name, activation.id, kept)
         except (StoreError, Failure) as error:
-            log.warning("%s: archiving replies failed: %s", activation.object_id, error)
+            log.warning("%s: archiving replies failed: %s", activation.object_id, error, extra=activation.log_fields)
             return
         finally:
             activation.archiving = False

@@ -63,7 +63,13 @@ class Effects:
         activation, limits = self._activation, self._limits
         limit = activation.type.cls.state_limit or limits.state
         if len(state) > limit:
-            log.warning("%s: a turn's state has %d bytes, more than %d", activation.object_id, len(state), limit)
+            log.warning(
+                "%s: a turn's state has %d bytes, more than %d",
+                activation.object_id,
+                len(state),
+                limit,
+                extra=activation.log_fields,
+            )
             raise Failure("too-large", f"the state would exceed {limit} bytes", field="state")
         if not entries:
             return

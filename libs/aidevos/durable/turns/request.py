@@ -37,6 +37,7 @@ class Request:
         "membership",
         "method",
         "principal",
+        "request_id",
         "respond",
         "restarted",
         "type",
@@ -60,6 +61,7 @@ class Request:
         ephemeral: str = "",
         address: str = "",
         alarm: str = "",
+        request_id: str = "",
     ) -> None:
         self.type = type
         self.id = id
@@ -79,6 +81,8 @@ class Request:
         self.address = address
         # The name of the alarm that made this request; empty for a call.
         self.alarm = alarm
+        # The ID that connects the log lines of everything that one HTTP request, or call over NATS, leads to.
+        self.request_id = request_id
         # The archived record of an earlier copy, and the archive's generation at the look-up.
         self.archived_record: Record | None = None
         self.archive_generation = -1

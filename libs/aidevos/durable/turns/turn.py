@@ -31,6 +31,7 @@ from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import moved_during_turn, service_refused
 from aidevos.durable.turns.headers import digest
 from aidevos.durable.turns.request import Request
+from aidevos.observability import request_ids
 from aidevos.security.permissions import Principal
 
 # Assigns the object that a turn creates to a project: `Gate.join`.
@@ -239,6 +240,8 @@ class Turn:
         headers = {envelope.CALL_CHAIN: ",".join((*self.request.chain, self.activation.object_id))}
         if not self.request.method.is_command:
             headers[envelope.QUERY_ONLY] = "true"
+        if request_ids.is_acceptable(self.request.request_id):
+            headers[envelope.HTTP_REQUEST_ID] = self.request.request_id
         return headers
 
     async def _ask(self, subject: str, payload: bytes, **options: Any) -> Any:
