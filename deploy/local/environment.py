@@ -17,8 +17,8 @@ from aidevos.settings import PREFIX
 from .processes import MARK
 
 FILE = "environment.json"
-# What the supervisor has of its own.
-KEPT = (MARK, "AIDEVOS_HOME")
+# What the supervisor has of its own, and what is for one command only.
+KEPT = (MARK, "AIDEVOS_HOME", "AIDEVOS_BACKUP_PASSPHRASE", "AIDEVOS_BACKUP_PASSPHRASE_FILE")
 
 
 def of_shell() -> dict[str, str]:

@@ -24,7 +24,7 @@ from supervisor.supervisord import Supervisor
 
 from aidevos import Backoff
 from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess
-from aidevos.security.fleet_secrets import Secrets, load_secrets
+from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import load
 
@@ -55,17 +55,19 @@ class SharedSocket(SocketConfig):  # type: ignore[misc]
 
 
 class FleetOptions(ServerOptions):  # type: ignore[misc]
-    """The supervisor's options, with the fleet's settings as they are when the configuration is read."""
+    """The supervisor's options, with the fleet's settings and secrets as they are when the configuration is read."""
 
     def __init__(self, home: Path, listener: socket.socket) -> None:
         super().__init__()
         self._home = home
         self._listener = listener
         self.settings = load()
+        self.secrets = load_secrets(home)
 
     def process_config(self, do_usage: bool = True) -> None:
         environment.adopt(self._home)
         self.settings = load()
+        self.secrets = load_secrets(self._home)
         super().process_config(do_usage)
 
     def parse_fcgi_socket(self, sock: str, *_: Any) -> SharedSocket:
@@ -75,11 +77,10 @@ class FleetOptions(ServerOptions):  # type: ignore[misc]
 class FleetSupervisor(Supervisor):  # type: ignore[misc]
     """A supervisord that checks its processes ten times a second and publishes them."""
 
-    def __init__(self, options: FleetOptions, secrets: Secrets) -> None:
+    def __init__(self, options: FleetOptions) -> None:
         super().__init__(options)
         poll = options.poller.poll
         options.poller.poll = lambda timeout: poll(min(timeout, POLL))
-        self._secrets = secrets
         self._published: Fleet | None = None
         self._running: set[str] = set()
 
@@ -111,7 +112,7 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         settings = self.options.settings
         pids = {process.group.config.name: process.pid for process in self._processes() if process.pid}
         running = [FleetProcess(*replica(name), pids[name]) for name in sorted(pids, key=start_order)]
-        fleet = describe(settings, self._secrets, running)
+        fleet = describe(settings, self.options.secrets, running)
         if fleet == self._published:
             return
         try:
@@ -140,7 +141,7 @@ def main(config: str) -> None:
         options.realize(["--configuration", config])
         options.first, options.test = True, False
         try:
-            FleetSupervisor(options, load_secrets(home)).main()
+            FleetSupervisor(options).main()
         except ExitNow:
             pass
         finally:

@@ -342,6 +342,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     delivery_age: Seconds = 7 * 86_400.0
     """Time for which the log of a webhook keeps a delivery."""
 
+    # Backups
+    backup_passphrase: Secret = ""
+    """Passphrase that encrypts the copies of `aidevos backup`, and with which `aidevos restore` reads them."""
+
 
 def load(environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
     """Return the settings of this environment; `overrides` take precedence. Raises `SettingsError`."""

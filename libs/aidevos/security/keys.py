@@ -83,6 +83,11 @@ def replace_at_once(home: Path) -> Ring:
     return _change(home, lambda ring: key_ring.new_ring("emergency", time.time()))
 
 
+def replace_ring(home: Path, ring: Ring) -> None:
+    """Replace every key by those of another fleet's ring."""
+    _change(home, lambda _: ring)
+
+
 def maintain(home: Path, age: float, notice: float) -> Ring:
     """Make all changes that are due, and finish a change that a crash interrupted; return the ring."""
 

@@ -2,8 +2,8 @@
 
 Promises: a sealed value can be read only with the key, and only in the context in which it was sealed.
 It is worthless for another object or another purpose. The key comes from `AIDEVOS_SECRET_KEY`, or else
-from a file under the fleet's home. If the setting has several keys, the first one seals and all of them
-open, so keys can be replaced.
+from a file under the fleet's home. If there are several keys, the first one seals and all of them open, so keys can be
+replaced, and a restored fleet can read what several services have sealed.
 """
 
 from __future__ import annotations
@@ -16,10 +16,17 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aidevos.security.keys import ensure_secret
-from aidevos.settings import Settings, secret_keys
+from aidevos.settings import SECRET_KEY_BYTES, Settings, secret_keys
 
 FILE = "sealing.key"
 NONCE = 12
+
+
+def split_keys(content: bytes) -> list[bytes]:
+    """Return the keys in the file, one after another. Raises `ValueError` for a file of another length."""
+    if len(content) % SECRET_KEY_BYTES:
+        raise ValueError(f"sealing keys have {SECRET_KEY_BYTES} bytes each")
+    return [content[start : start + SECRET_KEY_BYTES] for start in range(0, len(content), SECRET_KEY_BYTES)]
 
 
 class SealError(ValueError):
@@ -30,7 +37,7 @@ class Sealer:
     """Seals and opens values with the settings' keys."""
 
     def __init__(self, settings: Settings) -> None:
-        keys = secret_keys(settings.secret_key) or [ensure_secret(settings.home, FILE)]
+        keys = secret_keys(settings.secret_key) or split_keys(ensure_secret(settings.home, FILE))
         self._ciphers = [AESGCM(key) for key in keys]
 
     def seal(self, value: bytes, *context: str) -> str:

@@ -1,0 +1,48 @@
+"""A progress bar on the terminal, for commands that take a while. Elsewhere, nothing is shown."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any, Self
+
+
+class Progress:
+    """The progress of one command, on standard error. `title` says what it begins with."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich import progress
+            from rich.console import Console
+
+            columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+            self._bar = progress.Progress(*columns, progress.TimeElapsedColumn(), console=Console(stderr=True))
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, title: str) -> None:
+        """Show what is done now."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=title)
+
+    def expect(self, total: int) -> None:
+        """Show how much there is to do."""
+        if self._bar is not None:
+            self._bar.update(self._task, total=total)
+
+    def advance(self, count: int, size: int = 0) -> None:
+        """Show that so much more is done."""
+        if self._bar is not None:
+            self._bar.advance(self._task, count)

@@ -1,0 +1,255 @@
+"""Backups of a fleet under load, as its operator makes them, and what another fleet makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import bson
+import httpx2
+import pymongo
+import pytest
+
+from aidevos.backup.home_keys import KEYS
+from aidevos.backup.manifest import split_collection
+from aidevos.backup.restoring import read_part
+from tests.support import copies
+from tests.support.fleet_load import log_in
+from tests.support.http import http_client
+from tests.support.local_fleet import LocalFleet
+
+pytestmark = pytest.mark.timeout(400)
+ACCOUNTS, DEPOSIT = 20, 1000
+OPTIONS = bson.CodecOptions[dict[str, Any]](tz_aware=True)
+# What no claim and no housekeeping changes.
+SAME = ("state", "version", "schema", "project", "made_at", "updated_at", "deleted", "alarms", "outbox_last")
+PASSPHRASE = {"AIDEVOS_BACKUP_PASSPHRASE": "correct horse battery staple"}
+
+
+class Saved(NamedTuple):
+    """A fleet with users and objects, the copy that was made of it under load, and what was true then."""
+
+    fleet: LocalFleet
+    place: Path
+    summary: dict[str, Any]
+    refresh_token: str
+    api_key: str
+    acknowledged: Counter[str]
+
+
+def aidevos(fleet: LocalFleet, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aidevos.cli.main", *arguments]
+    environment = {**fleet.environment, **PASSPHRASE, **variables}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def documents(fleet: LocalFleet) -> dict[str, dict[str, Any]]:
+    """Return the documents of all objects, by type and ID."""
+    told, found = fleet.read(), {}
+    with pymongo.MongoClient[dict[str, Any]](told["mongo_url"], tz_aware=True) as client:
+        database = client[told["mongo_database"]]
+        for name in database.list_collection_names():
+            family, type = split_collection(name) or ("", "")
+            if family == "obj":
+                found |= {f"{type}:{each['_id']}": each for each in database[name].find({})}
+    return found
+
+
+@asynccontextmanager
+async def calls(fleet: LocalFleet) -> AsyncIterator[httpx2.AsyncClient]:
+    token = await log_in(fleet)
+    url = fleet.read()["gateway_url"]
+    async with http_client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30) as http:
+        yield http
+
+
+async def call(http: httpx2.AsyncClient, object_id: str, method: str, **args: Any) -> Any:
+    answer = await http.post(f"/durable-objects/{object_id}/request", json={"method": method, "args": args})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["result"]
+
+
+async def transfer_and_count(http: httpx2.AsyncClient, stop: asyncio.Event, counted: Counter[str]) -> None:
+    """Move money between accounts and increment counters until told to stop; note what was acknowledged."""
+    pick = random.Random(7)
+    while not stop.is_set():
+        payer, payee = pick.sample(range(ACCOUNTS), 2)
+        await call(http, f"account:a{payer}", "transfer", to=f"a{payee}", amount=pick.randint(1, 20))
+        counter = f"counter:c{payer}"
+        await call(http, counter, "increment")
+        counted[counter] += 1
+
+
+async def fill(http: httpx2.AsyncClient) -> tuple[str, str]:
+    """Create a user, an API key, items and accounts. Return the user's refresh token and API key."""
+    for number in range(ACCOUNTS):
+        await call(http, f"account:a{number}", "deposit", amount=DEPOSIT)
+    bob = {"username": "bob", "email": "bob@example.org", "password": "a long password of bob"}
+    await made(http.post("/auth/register", json=bob))
+    login = (await http.post("/auth/login", json={name: bob[name] for name in ("username", "password")})).json()
+    as_bob = {"Authorization": f"Bearer {login['access_token']}"}
+    key = await made(http.post("/api-keys", json={"name": "k", "scopes": ["profile:self"]}, headers=as_bob))
+    for number in range(20):
+        body = {"id": f"n{number}", "data": {"text": f"note {number}", "$set": {"a.b": [None, 1.0]}}}
+        await made(http.post("/data/collections/notes", json=body))
+    return login["refresh_token"], key["key"]
+
+
+async def made(request: Awaitable[httpx2.Response]) -> Any:
+    answer = await request
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
+    fleet, place = LocalFleet(), tmp_path_factory.mktemp("copies") / "copy"
+    try:
+        fleet.up()
+        yield asyncio.run(save_under_load(fleet, place))
+    finally:
+        fleet.close()
+
+
+async def save_under_load(fleet: LocalFleet, place: Path) -> Saved:
+    async with calls(fleet) as http:
+        refresh_token, api_key = await fill(http)
+        stop, counted = asyncio.Event(), Counter[str]()
+        async with asyncio.TaskGroup() as clients:
+            for _ in range(4):
+                clients.create_task(transfer_and_count(http, stop, counted))
+            await until(lambda: counted.total() >= 20)
+            acknowledged = counted.copy()
+            made = await asyncio.to_thread(aidevos, fleet, "backup", str(place), "--json")
+            during = counted.total() - acknowledged.total()
+            stop.set()
+    assert made.returncode == 0, made.stderr
+    assert during > 20
+    return Saved(fleet, place, json.loads(made.stdout), refresh_token, api_key, acknowledged)
+
+
+@pytest.fixture(scope="module")
+def restored(saved: Saved) -> Iterator[tuple[LocalFleet, dict[str, Any]]]:
+    fleet = LocalFleet()
+    try:
+        fleet.up()
+        done = aidevos(fleet, "restore", str(saved.place), "--json")
+        assert done.returncode == 0, done.stderr
+        yield fleet, json.loads(done.stdout)
+    finally:
+        fleet.close()
+
+
+def ledger(found: dict[str, dict[str, Any]]) -> int:
+    """Return the sum of all money: what accounts hold, and what has left one and not arrived."""
+    states = accounts(found)
+    under_way = [
+        outgoing["amount"]
+        for state in states.values()
+        for transfer, outgoing in state["outgoing"].items()
+        if transfer not in states[outgoing["to"]]["received"]
+    ]
+    return sum(state["balance"] for state in states.values()) + sum(under_way)
+
+
+def accounts(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the states of all accounts by their IDs."""
+    return {id.partition(":")[2]: each["state"] for id, each in found.items() if id.startswith("account:")}
+
+
+async def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.02)
+
+
+def test_a_copy_under_load_has_every_object_as_it_was_at_one_moment(
+    saved: Saved, restored: tuple[LocalFleet, dict[str, Any]]
+) -> None:
+    copied: dict[str, Any] = {}
+    storage, key, manifest = copies.load_copy(saved.place, copies.unlock(PASSPHRASE["AIDEVOS_BACKUP_PASSPHRASE"]))
+    for index, part in enumerate(manifest.parts):
+        family, type = split_collection(part.collection) or ("", "")
+        if family == "obj":
+            read_part(
+                storage, key, manifest, index, lambda each, type=type: copied.update({f"{type}:{each['_id']}": each})
+            )
+    copied = {id: bson.decode(each.raw, OPTIONS) for id, each in copied.items()}
+    now = documents(restored[0])
+
+    assert ledger(copied) == ACCOUNTS * DEPOSIT
+    for counter, acknowledged in saved.acknowledged.items():
+        assert copied[counter]["state"]["value"] >= acknowledged
+    assert restored[1]["objects"] == saved.summary["objects"] == len(copied)
+    for id, each in copied.items():
+        # Accounts go on with what was on its way.
+        if not (each.get("outbox") or id.startswith("account:")):
+            same = {name: now[id].get(name) for name in SAME}
+            assert same == {name: each.get(name) for name in SAME}, id
+
+
+async def test_the_restored_fleet_goes_on_where_the_other_one_was(
+    saved: Saved, restored: tuple[LocalFleet, dict[str, Any]]
+) -> None:
+    fleet, _ = restored
+
+    assert fleet.read()["admin_password"] == saved.fleet.read()["admin_password"]
+    async with calls(fleet) as http:
+        await until(lambda: not any(each["outgoing"] for each in accounts(documents(fleet)).values()))
+        assert await total(http) == ACCOUNTS * DEPOSIT
+        before = {counter: await call(http, counter, "value") for counter in saved.acknowledged}
+        for counter in before:
+            assert await call(http, counter, "increment") == before[counter] + 1
+        assert (await http.get("/data/collections/notes/n3")).json()["data"]["$set"] == {"a.b": [None, 1.0]}
+        renewed = await http.post("/auth/refresh", json={"refresh_token": saved.refresh_token})
+        assert renewed.status_code == 200, renewed.text
+        me = await http.get("/users/me", headers={"Authorization": f"ApiKey {saved.api_key}"})
+        assert me.json()["username"] == "bob"
+
+
+def test_a_fleet_in_use_is_not_restored_over(saved: Saved, restored: tuple[LocalFleet, dict[str, Any]]) -> None:
+    refused = aidevos(restored[0], "restore", str(saved.place))
+
+    assert refused.returncode == 1
+    assert "is in use (it has objects of the type" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "status", "message"),
+    [
+        (["backup", "/proc/nowhere/copy"], {}, 1, "/proc/nowhere/copy"),
+        (["backup", "ftp://host/copy"], {}, 1, "must be a folder, or a URL"),
+        (["backup", "{copy}", "--recipient", "bob"], {}, 1, "must be like age1"),
+        (["backup", "{copy}"], {"AIDEVOS_BACKUP_PASSPHRASE": ""}, 2, "set AIDEVOS_BACKUP_PASSPHRASE"),
+        (["restore", "/nowhere"], {}, 1, "there is no folder"),
+        (["restore", "/nowhere"], {"AIDEVOS_HOME": "/nowhere"}, 1, "there is no folder"),
+        (["backup", "{copy}"], {"AIDEVOS_HOME": "/nowhere"}, 2, "no fleet is up"),
+    ],
+)
+def test_a_mistake_is_said_in_one_line(
+    saved: Saved, tmp_path: Path, arguments: list[str], variables: dict[str, str], status: int, message: str
+) -> None:
+    command, place, *options = arguments
+    refused = aidevos(saved.fleet, command, place.replace("{copy}", str(tmp_path / "copy")), *options, **variables)
+
+    assert (refused.returncode, refused.stderr.count("\n")) == (status, 1), refused.stderr
+    assert message in refused.stderr
+
+
+def test_every_key_of_a_home_is_known_to_backups(saved: Saved) -> None:
+    assert {file.name for file in (saved.fleet.home / "keys").iterdir()} - {"lock"} == set(KEYS)
+
+
+async def total(http: httpx2.AsyncClient) -> int:
+    return sum([(await call(http, f"account:a{number}", "balance"))["balance"] for number in range(ACCOUNTS)])
