@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -31,9 +32,12 @@ from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.mirror import Mirror, read_all
 from aidevos.feeds.audience import Audience
 from aidevos.observability import logs, metrics
+from aidevos.observability.health import Health
+from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_rarely
 from aidevos.process.probes import answering_probes
 from aidevos.process.stack import AccessControl, background, open_connection
+from aidevos.process.stopping import LEAVE_LOST_WITHIN, leave_within, stop_signalled
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.service_keys import VerificationKeys
 from aidevos.security.tokens import TokenVerifier
@@ -63,6 +67,7 @@ from .live.subscriber import Subscriber, request_as_reader
 from .middleware.cors import Cors
 from .middleware.responses import ResponseMiddleware, describe_request
 
+log = logging.getLogger(__name__)
 SERVICE = "http_gateway"
 # The service that stores declared routes.
 ROUTES_FROM = "api_gateway"
@@ -71,15 +76,16 @@ RETRY_AFTER = 0.2
 
 
 @contextlib.asynccontextmanager
-async def open_application(settings: Settings) -> AsyncIterator[ASGIApp]:
+async def open_application(settings: Settings, stop: asyncio.Event | None = None) -> AsyncIterator[ASGIApp]:
     """Open the gateway's ASGI application, connected to the fleet.
 
-    Raises `SettingsError` if the fleet can't be reached within `START_WITHIN` seconds.
+    Once `stop` is set, the process ends soon if NATS doesn't answer. Raises `SettingsError` if the fleet can't be
+    reached within `START_WITHIN` seconds.
     """
     async with contextlib.AsyncExitStack() as stack:
         try:
             async with asyncio.timeout(START_WITHIN):
-                app = await _open(settings, stack)
+                app = await _open(settings, stack, stop or asyncio.Event())
         except TimeoutError:
             raise SettingsError(
                 f"no fleet was found within {START_WITHIN:.0f} s: it needs keys under AIDEVOS_HOME={settings.home}, "
@@ -88,9 +94,11 @@ async def open_application(settings: Settings) -> AsyncIterator[ASGIApp]:
         yield app
 
 
-async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp:
+async def _open(settings: Settings, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> ASGIApp:
     """Build the application; `stack` closes the connections that it opens."""
     fleet = await stack.enter_async_context(open_connection(settings, SERVICE, lambda: ""))
+    health, nats = Health(), nats_answering(fleet.connection)
+    health.watch(nats.name, nats.find_problem)
     verifier = await _load_verifier(settings)
     catalogue = TypeCatalogue(fleet.connection)
     await stack.enter_async_context(background(catalogue.follow))
@@ -104,9 +112,13 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack) -> ASGIApp
     audience: Audience[Subscriber] = Audience(request_as_reader(forwarder, credential.authorization))
     hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
     await stack.enter_async_context(background(hub.follow))
-    await fleet.connection.subscribe(subjects.health(SERVICE), cb=partial(_report_health, settings.replica))
-    await stack.enter_async_context(answering_probes(settings, partial(_find_own_problem, fleet.connection)))
-    return build(settings, fleet.connection, forwarder, catalogue, control.admission, control.limiter, table, hub)
+    await fleet.connection.subscribe(subjects.health(SERVICE), cb=partial(_report_health, settings.replica, health))
+    readiness = Readiness(fleet.connection, _service_names(settings), table)
+    looks = (nats.run, health.keep_looking, readiness.keep_looking, partial(_leave_if_lost, stop, nats))
+    await stack.enter_async_context(background(*looks))
+    await stack.enter_async_context(answering_probes(settings, health))
+    parts = (forwarder, catalogue, control.admission, control.limiter, table, hub, readiness, health)
+    return build(settings, fleet.connection, *parts)
 
 
 def build(
@@ -118,6 +130,8 @@ def build(
     limiter: RateLimiter,
     table: RouteTable,
     hub: Hub,
+    readiness: Readiness,
+    health: Health,
 ) -> ASGIApp:
     cookies = Cookies(settings)
     credentials = partial(CredentialGuard, admission, limiter, cookies)
@@ -126,7 +140,8 @@ def build(
         forwarder,
         settings,
         charges,
-        Readiness(connection, _service_names(settings), table),
+        readiness,
+        health,
         Document(
             lambda internal: openapi.describe(catalogue.descriptions, table.routes, internal),
             lambda: (catalogue.generation, table.generation),
@@ -167,8 +182,14 @@ def _guards(credentials: Callable[..., Guard], anonymous: Guard) -> Callable[[Op
     return lambda operation: find(operation.access, operation.permission)
 
 
-async def _report_health(replica: int, message: Msg) -> None:
-    await message.respond(msgspec.json.encode({"name": SERVICE, "replica": replica, "ok": True, "detail": ""}))
+async def _report_health(replica: int, health: Health, message: Msg) -> None:
+    await message.respond(msgspec.json.encode(health.report(SERVICE, replica)))
+
+
+async def _leave_if_lost(stop: asyncio.Event, nats: Answering) -> None:
+    await stop.wait()
+    log.warning("stopping without delay: %s", await wait_for_loss([nats]))
+    leave_within(LEAVE_LOST_WITHIN)
 
 
 class Application:
@@ -185,9 +206,10 @@ class Application:
         await receive()
         _end_with_parent()
         try:
-            async with open_application(self._settings) as self._app:
-                await send({"type": "lifespan.startup.complete"})
-                await receive()
+            with stop_signalled() as stop:
+                async with open_application(self._settings, stop) as self._app:
+                    await send({"type": "lifespan.startup.complete"})
+                    await receive()
         except SettingsError as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
         else:
@@ -294,11 +316,6 @@ async def _load_verifier(settings: Settings) -> TokenVerifier:
 
 async def _read_routes(client: DurableObjectClient, credential: ServiceCredential, table: RouteTable) -> None:
     table.set(await read_all(client, credential.authorization(), LIST_SUBJECT, RoutePage, MAX_ROUTES))
-
-
-def _find_own_problem(connection: Client) -> str:
-    """Return the reason why this gateway can reach no service, or an empty string."""
-    return "" if connection.is_connected else "it isn't connected to NATS"
 
 
 def _service_names(settings: Settings) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from services.http_gateway import health
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
 from tests.support.http import http_client
 from tests.support.servers import Servers, free_port
@@ -48,6 +49,11 @@ async def test_a_type_that_joins_is_callable_within_two_seconds(world: World) ->
 
 
 class TestHealth:
+    @pytest.fixture(autouse=True)
+    def fresh(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the gateway ask the services for every request."""
+        monkeypatch.setattr(health, "FRESH_FOR", -1.0)
+
     async def test_it_is_ready_when_every_service_is(self, world: World) -> None:
         assert (await world.anonymous.get("/health/ready")).json() == {"ok": True}
 
@@ -60,12 +66,29 @@ class TestHealth:
         assert "objects: no MongoDB" in problem["detail"]
         assert answer.headers["retry-after"] == "1"
 
+    async def test_it_passes_on_what_a_service_says_of_its_parts(self, world: World) -> None:
+        told = {"part": "MongoDB", "detail": "no answer", "since": "2027-01-15T08:00:00.000Z", "status": "fail"}
+        world.host.problems = [told, told | {"part": "event bus", "status": "warn"}]
+        failing = assert_problem(await world.anonymous.get("/health/ready"), 503, "unavailable")
+        world.host.problems = world.host.problems[1:]
+        warned = await world.anonymous.get("/health/ready")
+
+        of_objects = {"service": "objects"}
+        assert failing["extra"]["services"] == {"objects": "no answer"}
+        assert failing["extra"]["problems"][0] == told | of_objects
+        assert warned.status_code == 200
+        assert warned.json() == {"ok": True, "problems": [world.host.problems[0] | of_objects]}
+
     async def test_it_is_not_ready_when_a_service_is_gone_but_lives(self, world: World) -> None:
         await world.host.stop_serving()
 
         problem = assert_problem(await world.anonymous.get("/health/ready"), 503, "unavailable")
 
         assert "objects: no reply" in problem["detail"]
+        assert problem["extra"]["services"] == {"objects": "no reply"}
+        (since,) = {each["since"] for each in problem["extra"]["problems"]}
+        again = (await world.anonymous.get("/health/ready")).json()
+        assert {each["since"] for each in again["extra"]["problems"]} == {since}
         assert (await world.anonymous.get("/health/live")).status_code == 200
 
     async def test_a_gateway_is_ready_itself_while_it_is_connected_whatever_services_are_well(

@@ -118,7 +118,8 @@ async def test_it_says_which_replica_is_well(servers: Servers, host: FakeHost) -
         await asker.close()
         assert process.returncode is None
 
-    assert json.loads(reply.data) == {"name": "http_gateway", "replica": 7, "ok": True, "detail": ""}
+    told = {"name": "http_gateway", "replica": 7, "ok": True, "detail": "", "problems": []}
+    assert json.loads(reply.data) == told
 
 
 async def test_the_counters_of_all_workers_are_shown_together(servers: Servers, host: FakeHost) -> None:

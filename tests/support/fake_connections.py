@@ -15,11 +15,12 @@ class FakeConnections:
 
     def __init__(self) -> None:
         self.events: list[str] = []
+        self.is_connected = True
         self.bus_fails_to_open = False
         self.bus_fails_to_close = False
 
     async def connect(self, *args: Any, **options: Any) -> _Connection:
-        return _Connection(self.events)
+        return _Connection(self)
 
     async def open_bus(self, *args: Any) -> _Bus:
         if self.bus_fails_to_open:
@@ -28,11 +29,17 @@ class FakeConnections:
 
 
 class _Connection:
-    def __init__(self, events: list[str]) -> None:
-        self._events = events
+    def __init__(self, connections: FakeConnections) -> None:
+        self._connections = connections
+
+    @property
+    def is_connected(self) -> bool:
+        return self._connections.is_connected
+
+    async def flush(self, **options: Any) -> None: ...
 
     async def close(self) -> None:
-        self._events.append("close connection")
+        self._connections.events.append("close connection")
 
     async def subscribe(self, *args: Any, **options: Any) -> None: ...
 

@@ -74,6 +74,7 @@ class FakeHost:
         self.seen: list[Msg] = []
         self.objects: dict[str, tuple[int, Any]] = {}
         self.healthy = True
+        self.problems: list[dict[str, str]] = []
         self._subscriptions: list[Any] = []
         self._announced: set[str] = set()
 
@@ -126,7 +127,9 @@ class FakeHost:
             await subscription.unsubscribe()
 
     async def _health(self, message: Msg) -> None:
-        report = {"name": "objects", "replica": 0, "ok": self.healthy, "detail": "" if self.healthy else "no MongoDB"}
+        ok = self.healthy and all(problem["status"] == "warn" for problem in self.problems)
+        report: dict[str, Any] = {"name": "objects", "replica": 0, "ok": ok, "detail": "" if ok else "no MongoDB"}
+        report |= {"problems": self.problems} if self.problems else {}
         await message.respond(msgspec.json.encode(report))
 
     async def _use_key(self, message: Msg) -> None:

@@ -18,8 +18,8 @@ from aidevos import BaseDurableObject, authenticated, command
 from aidevos.durable.hosting.pulse import BEAT_EVERY, Pulse
 from aidevos.observability import logs
 from aidevos.process import watchdog
-from aidevos.process.serving import stop_on_signals
 from aidevos.process.stack import background
+from aidevos.process.stopping import stop_on_signals
 from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
 

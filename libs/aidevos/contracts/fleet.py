@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from aidevos.contracts.health import PartProblem
+
 READ = "fleet:read"
 HostState = Literal["serving", "unhealthy", "draining"]
 
@@ -15,6 +17,7 @@ class HostInfo(msgspec.Struct, kw_only=True):
 
     `incarnation` is its present life, which began at `since`. `partitions` are those that it owns, by type. `objects`
     is how many it has in memory, and `memory` the bytes that they take. `detail` says why it is unhealthy, or is empty.
+    `problems` says so of each of its parts, and since when.
     """
 
     service: str
@@ -27,6 +30,7 @@ class HostInfo(msgspec.Struct, kw_only=True):
     partitions: dict[str, list[int]]
     objects: int
     memory: int
+    problems: list[PartProblem] = []
 
 
 class FleetHosts(msgspec.Struct):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -47,14 +46,23 @@ from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError, Unfenced
-from aidevos.durable.turns.completion import Bounds
-from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.log_context import describe_turn
 from aidevos.observability import logs
+from aidevos.observability.health import Health
+from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
+from aidevos.process.limits import limits_of
 from aidevos.process.probes import answering_probes
 from aidevos.process.service import Service
-from aidevos.process.stack import AccessControl, LeaseConnection, background, open_connection, open_lease_connection
+from aidevos.process.stack import AccessControl, background, open_connection, open_lease_connection
+from aidevos.process.stopping import (
+    LEAVE_LOST_WITHIN,
+    LEAVE_WITHIN,
+    finish_unless,
+    leave_within,
+    stop_on_signals,
+    wait_for_first,
+)
 from aidevos.process.watchdog import Watchdog
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.credentials import ServiceCredential
@@ -65,8 +73,6 @@ from aidevos.settings import Settings, SettingsError, load
 
 log = logging.getLogger(__name__)
 STORE_WITHIN = 30.0
-# Bytes of the largest NATS payload that are reserved for the headers of an answer.
-HEADERS_RESERVE = 16 * 1024
 REJOIN = Backoff(0.5, 2.0)
 CHORES = Backoff(1.0, 1.0)
 # The types that a process injects besides those of its resources; the verifier only if it hosts objects.
@@ -87,9 +93,18 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
     logs.configure(settings, service.name, describe_turn)
     (collect_in_slices if service.types else collect_rarely)()
     try:
-        uvloop.run(serve(service, settings, reports_health=reports_health))
+        uvloop.run(_serve_and_leave(service, settings, reports_health))
     except SettingsError as error:
         raise SystemExit(_report_error(error)) from None
+
+
+async def _serve_and_leave(service: Service, settings: Settings, reports_health: bool) -> None:
+    status = 2
+    try:
+        await serve(service, settings, reports_health=reports_health, leave=leave_within)
+        status = 0
+    finally:
+        leave_within(LEAVE_WITHIN, status)
 
 
 def check(service: Service) -> None:
@@ -109,11 +124,22 @@ def check(service: Service) -> None:
     check_needs(service.needs(), service.resources, PROVIDED if service.types else PROVIDED - {TokenVerifier})
 
 
-async def serve(service: Service, settings: Settings, *, reports_health: bool = True) -> None:
-    """Run the service until cancelled or until SIGTERM or SIGINT. Raises `SettingsError`."""
+async def serve(
+    service: Service,
+    settings: Settings,
+    *,
+    reports_health: bool = True,
+    leave: Callable[[float], None] = lambda seconds: None,
+) -> None:
+    """Run the service until cancelled or until SIGTERM or SIGINT. Raises `SettingsError`.
+
+    If NATS or MongoDB doesn't answer when the service should stop, nothing waits for it, and `leave` is called with the
+    seconds after which the process should end.
+    """
     async with AsyncExitStack() as stack:
-        process = _Process(service, settings, stack)
-        await process.join()
+        process = _Process(service, settings, stack, leave)
+        if not await process.start():
+            return
         if service.types:
             await process.host(reports_health=reports_health)
         else:
@@ -123,7 +149,9 @@ async def serve(service: Service, settings: Settings, *, reports_health: bool = 
 class _Process:
     """One process of a service. `stack` closes everything that it opens."""
 
-    def __init__(self, service: Service, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, service: Service, settings: Settings, stack: AsyncExitStack, leave: Callable[[float], None]
+    ) -> None:
         self._service = service
         self._settings = settings
         self._stack = stack
@@ -137,31 +165,32 @@ class _Process:
         self._renewals = BackgroundTasks()
         self._duties: list[tuple[str, str, Work]] = []
         self._peers = Peers()
+        self._leave = leave
+        self._health = Health()
+        self._health.watch("preparation", lambda: "" if self._prepared.is_set() else "it is being prepared")
+        self._servers: list[Answering] = []
+        # Set when the process should stop and a server doesn't answer.
+        self._lost = asyncio.Event()
 
-    async def join(self) -> None:
-        """Connect to the fleet."""
-        settings, service = self._settings, self._service
-        await self._stack.enter_async_context(background(self._pulse.run))
+    async def start(self) -> bool:
+        """Connect to the fleet and open everything. Return False if a signal has come before that was done."""
+        await self._stack.enter_async_context(background(self._pulse.run, self._health.keep_looking, self._watch_stop))
         self._stack.enter_context(self._watchdog)
-        await self._stack.enter_async_context(answering_probes(settings, self._find_own_problem))
-        name = HostName(settings.home, service.name, settings.replica, settings.host_name)
-        self._name = self._stack.enter_context(closing(name))
-        logs.set_replica(name.replica)
-        self._fleet_name = f"{service.name}-{self._name.replica}"
-        self._fleet = await self._stack.enter_async_context(
-            open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
-        )
+        return await finish_unless(self._stop, self._open())
 
-    async def host(self, *, reports_health: bool) -> None:
-        """Serve the service's types, as one incarnation after another, until a signal stops the process."""
-        partitions = await read_partitions(self._fleet.connection)
-        await check_mapping(self._fleet.connection, partitions)
+    async def _open(self) -> None:
+        await self._join()
+        if not self._service.types:
+            await self._start_work({})
+            return
+        self._partitions = await read_partitions(self._fleet.connection)
+        await check_mapping(self._fleet.connection, self._partitions)
         await self._outlive_other_forms()
-        store = await self._open_store()
-        access = await self._open_access()
-        await self._start_work({TokenVerifier: access.verifier})
+        self._store = await self._open_store()
+        self._access = await self._open_access()
+        await self._start_work({TokenVerifier: self._access.verifier})
         await self._stack.enter_async_context(background(partial(keep_collecting, self._count_objects)))
-        leases = await self._stack.enter_async_context(
+        self._leases = await self._stack.enter_async_context(
             open_lease_connection(
                 self._settings,
                 f"{self._fleet_name}-lease",
@@ -169,19 +198,46 @@ class _Process:
                 on_reconnect=self._renew,
             )
         )
+
+    async def _join(self) -> None:
+        """Connect to the fleet."""
+        settings, service = self._settings, self._service
+        await self._stack.enter_async_context(answering_probes(settings, self._health))
+        name = HostName(settings.home, service.name, settings.replica, settings.host_name)
+        self._name = self._stack.enter_context(closing(name))
+        logs.set_replica(name.replica)
+        self._fleet_name = f"{service.name}-{self._name.replica}"
+        self._fleet = await self._stack.enter_async_context(
+            open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
+        )
+        await self._watch_server(nats_answering(self._fleet.connection))
+
+    async def _watch_server(self, server: Answering) -> None:
+        """Report whether a server answers, and let nothing wait for it once the process should stop."""
+        self._servers.append(server)
+        self._health.watch(server.name, server.find_problem)
+        await self._stack.enter_async_context(background(server.run))
+
+    async def _watch_stop(self) -> None:
+        """Let the process leave soon if it should stop and a server doesn't answer."""
+        await self._stop.wait()
+        log.warning("stopping without delay: %s", await wait_for_loss(self._servers))
+        self._lost.set()
+        self._leave(LEAVE_LOST_WITHIN)
+
+    async def host(self, *, reports_health: bool) -> None:
+        """Serve the service's types, as one incarnation after another, until a signal stops the process."""
         while not self._stop.is_set():
             try:
                 async with self._open_calls() as calls:
-                    host = self._new_host(store, access, leases, calls, partitions, reports_health=reports_health)
-                    self._current = host
-                    await serve_incarnation(host, self._stop, self._settings.drain_timeout)
+                    self._current = host = self._new_host(calls, reports_health=reports_health)
+                    await serve_incarnation(host, self._stop, self._settings.drain_timeout, self._lost)
                     if host.lease.rolled_back:
                         # Another host may still own what the servers have forgotten. It will notice within this time.
-                        await asyncio.sleep(self._settings.lease)
+                        await finish_unless(self._stop, asyncio.sleep(self._settings.lease))
             except SettingsError as error:
                 log.warning("joining the fleet failed, trying again: %s", error)
-            if not self._stop.is_set():
-                await asyncio.sleep(REJOIN.pause(1))
+            await finish_unless(self._stop, asyncio.sleep(REJOIN.pause(1)))
 
     async def _outlive_other_forms(self) -> None:
         """Return once no host of the service commits in another form. Raises `SettingsError` if one lives on."""
@@ -202,7 +258,6 @@ class _Process:
         """Run only the chores, until a signal stops the process."""
         if reports_health:
             await self._fleet.connection.subscribe(subjects.health(self._service.name), cb=self._on_health)
-        await self._start_work({})
         await self._stop.wait()
 
     @asynccontextmanager
@@ -224,18 +279,9 @@ class _Process:
         finally:
             await calls.close()
 
-    def _new_host(
-        self,
-        store: MongoStore,
-        access: AccessControl,
-        leases: LeaseConnection,
-        calls: Connection,
-        partitions: int,
-        *,
-        reports_health: bool,
-    ) -> Host:
+    def _new_host(self, calls: Connection, *, reports_health: bool) -> Host:
         """Return the next incarnation of this process's host."""
-        fleet, clock = self._fleet, SystemClock()
+        fleet, leases, clock = self._fleet, self._leases, SystemClock()
         timer, stall_limit = StallTimer(self._pulse), self._settings.stall_limit
         lease = Lease(
             leases.hosts,
@@ -248,24 +294,24 @@ class _Process:
         )
         runtime = Runtime(
             self._registry,
-            store,
+            self._store,
             fleet.bus,
             fleet.client,
             clock,
             ProjectGate(fleet.client),
             incarnation=lease.incarnation,
             principal=self._credential.principal,
-            partitions=Partitions(partitions, lease.valid),
+            partitions=Partitions(self._partitions, lease.valid),
             decline=self._decline,
-            limits=_limits(self._settings, fleet.connection.max_payload),
+            limits=limits_of(self._settings, fleet.connection.max_payload),
         )
         return Host(
             runtime,
             lease,
             fleet.connection,
             calls,
-            access.admission,
-            access.limiter,
+            self._access.admission,
+            self._access.limiter,
             service=self._service.name,
             replica=self._name.replica,
             handover_timeout=self._settings.handover_timeout,
@@ -278,7 +324,7 @@ class _Process:
                 incarnation=lease.incarnation,
                 version=VERSION,
             ),
-            find_problem=self._find_problem,
+            health=self._health,
             reports_health=reports_health,
         )
 
@@ -288,15 +334,6 @@ class _Process:
 
     def _count_objects(self) -> int:
         return 0 if self._current is None else self._current.objects
-
-    def _find_own_problem(self) -> str:
-        """Return the reason why this process can't do its work, or an empty string."""
-        if self._service.types and (self._current is None or not self._current.lease.valid()):
-            return "it has no lease"
-        return self._find_problem()
-
-    def _find_problem(self) -> str:
-        return "" if self._prepared.is_set() else "it is being prepared"
 
     def _suspend(self) -> None:
         """Answer nothing until the lease is renewed. This may run in any thread.
@@ -315,6 +352,7 @@ class _Process:
         tls = mongo_options(settings, settings.mongo_url)
         store = MongoStore(settings.mongo_url, settings.mongo_database, tls=tls)
         self._stack.callback(store.close)
+        await self._watch_server(Answering("MongoDB", store.ping, (StoreError,)))
         await _open_collections(store, self._registry)
         return store
 
@@ -376,34 +414,8 @@ class _Process:
         self._prepared.set()
 
     async def _on_health(self, message: Msg) -> None:
-        detail = self._find_problem()
-        document = {"name": self._service.name, "replica": self._name.replica, "ok": not detail, "detail": detail}
-        await self._fleet.connection.publish(message.reply, msgspec.json.encode(document))
-
-
-def _limits(settings: Settings, max_payload: int) -> Limits:
-    """Return the limits of the settings; an answer and its headers must fit into a NATS message."""
-    return Limits(
-        answer=min(Limits().answer, max_payload - HEADERS_RESERVE),
-        records=Bounds(
-            age=settings.request_id_age,
-            tell_age=settings.tell_age,
-            clients=settings.max_clients,
-            records=settings.max_records,
-        ),
-        state=settings.max_state,
-        mailbox=settings.max_mailbox,
-        pending=settings.max_pending,
-        outbox=settings.max_outbox,
-        alarms=settings.max_alarms,
-        alarm_rate=settings.alarm_rate,
-        alarm_deadline=settings.alarm_deadline,
-        turn_deadline=settings.turn_deadline,
-        idle_after=settings.idle_after,
-        memory=settings.max_memory,
-        default_deadline=settings.default_deadline,
-        max_deadline=settings.max_deadline,
-    )
+        report = self._health.report(self._service.name, self._name.replica)
+        await self._fleet.connection.publish(message.reply, msgspec.json.encode(report))
 
 
 async def _repeat(chore: Callable[..., Awaitable[None]], resources: Resources) -> None:
@@ -415,8 +427,13 @@ async def _repeat(chore: Callable[..., Awaitable[None]], resources: Resources) -
         await asyncio.sleep(CHORES.pause(1))
 
 
-async def serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: float) -> None:
-    """Serve until `stop` is set or the lease is lost, or not at all if the host can't join the fleet now."""
+async def serve_incarnation(
+    host: Host, stop: asyncio.Event, drain_timeout: float, lost: asyncio.Event | None = None
+) -> None:
+    """Serve until `stop` is set or the lease is lost, or not at all if the host can't join the fleet now.
+
+    The host drains when `stop` is set, and drops everything at once when `lost` is.
+    """
     async with AsyncExitStack() as cleanup:
         cleanup.push_async_callback(host.abandon)
         try:
@@ -424,32 +441,9 @@ async def serve_incarnation(host: Host, stop: asyncio.Event, drain_timeout: floa
         except (NatsError, OSError) as error:
             log.warning("joining the fleet failed, trying again: %s", error)
             return
-        await _wait_for_first(stop, host.lease.lost)
-        if not host.lease.lost.is_set():
-            await host.drain(drain_timeout)
+        await wait_for_first(stop, host.lease.lost)
+        if not host.lease.lost.is_set() and await finish_unless(lost or asyncio.Event(), host.drain(drain_timeout)):
             cleanup.pop_all()
-
-
-async def _wait_for_first(*events: asyncio.Event) -> None:
-    """Return when one of these events is set."""
-    waits = [asyncio.ensure_future(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-
-
-def stop_on_signals(stack: AsyncExitStack, watchdog: Watchdog) -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set, until the stack is closed."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-        stack.callback(loop.remove_signal_handler, number)
-        # The loop is woken through a file descriptor. Python's own handler runs even if the loop doesn't turn.
-        signal.signal(number, lambda *_: watchdog.hurry())
-        signal.siginterrupt(number, False)
-    return stop
 
 
 async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) -> None:

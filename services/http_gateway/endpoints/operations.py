@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,9 @@ from starlette.routing import Route
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.fleet import READ as READ_FLEET
 from aidevos.contracts.fleet import FleetHosts
+from aidevos.contracts.health import PartProblem
 from aidevos.observability import metrics
+from aidevos.observability.health import Health
 from aidevos.settings import Settings
 
 from ..docs import Docs
@@ -40,7 +42,11 @@ left out."""
 METRICS = "Show metrics in Prometheus' text format"
 GUARDED: dict[str, Any] = {"access": Access.REQUIRED, "headers": ()}
 NO_STORE = (b"cache-control", b"no-store")
-WELL = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"]}
+WELL = {
+    "type": "object",
+    "properties": {"ok": {"const": True}, "problems": {"type": "array", "items": {"type": "object"}}},
+    "required": ["ok"],
+}
 DOCUMENT: dict[str, Any] = {"response": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
 
 
@@ -60,6 +66,7 @@ class OperationRouter(APIRouter):
         settings: Settings,
         charges: Charges,
         readiness: Readiness,
+        health: Health,
         openapi: Document,
         asyncapi: Document,
         hosts: Hosts,
@@ -67,6 +74,7 @@ class OperationRouter(APIRouter):
     ) -> None:
         super().__init__(forwarder, settings, charges)
         self._readiness = readiness
+        self._health = health
         self._openapi = openapi
         self._asyncapi = asyncapi
         self._hosts = hosts
@@ -81,15 +89,16 @@ class OperationRouter(APIRouter):
 
     @get("/health/live", "live", "Check that the gateway runs", response=WELL)
     async def live(self, request: HttpRequest) -> HttpResponse:
-        return HttpResponse(200, b'{"ok":true}')
+        return _well(self._health.problems())
 
     @get("/health/ready", "ready", "Check that the whole fleet is ready", response=WELL)
     async def ready(self, request: HttpRequest) -> HttpResponse:
         problems = await self._readiness.find_problems()
-        if problems:
-            detail = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-            raise Failure("unavailable", f"not ready: {detail}", extra={"services": problems})
-        return HttpResponse(200, b'{"ok":true}')
+        services = {each.service: each.detail for each in reversed(problems) if each.status == "fail"}
+        if services:
+            detail = "; ".join(f"{name}: {problem}" for name, problem in sorted(services.items()))
+            raise Failure("unavailable", f"not ready: {detail}", extra={"services": services, "problems": problems})
+        return _well(problems)
 
     @get("/openapi.json", "openapi", "Show this document", about=LEFT_OUT, **DOCUMENT)
     async def openapi(self, request: HttpRequest) -> HttpResponse:
@@ -120,6 +129,13 @@ class OperationRouter(APIRouter):
         content, etag = document.current(internal)
         headers = (JSON_HEADER, (b"cache-control", b"no-cache"), (b"etag", etag.encode()))
         return conditional_response(request, HttpResponse(200, content, headers))
+
+
+def _well(problems: Sequence[PartProblem]) -> HttpResponse:
+    """Return the answer of what is ready, with problems that don't keep it from its work."""
+    if not problems:
+        return HttpResponse(200, b'{"ok":true}', (JSON_HEADER, NO_STORE))
+    return HttpResponse(200, msgspec.json.encode({"ok": True, "problems": problems}), (JSON_HEADER, NO_STORE))
 
 
 def _refuse_project_keys(request: HttpRequest) -> None:

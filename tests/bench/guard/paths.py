@@ -221,6 +221,8 @@ async def _gateway() -> tuple[Any, str]:
         RateLimiter(settings, client, lambda: ""),
         RouteTable(is_awaited=False),
         UNUSED,
+        UNUSED,
+        UNUSED,
     )
     return app, tokens[0]
 

@@ -15,6 +15,8 @@ import pytest
 
 from aidevos import Backoff, DurableObjectClient, Failure, Service, resource
 from aidevos.process import serving
+from aidevos.process.answering import POLL
+from aidevos.process.stopping import LEAVE_LOST_WITHIN
 from aidevos.security.keys import ensure_signing_key
 from aidevos.settings import Settings, SettingsError, load
 from services.objects.counter import Counter
@@ -233,10 +235,11 @@ async def test_a_process_without_objects_is_ready_once_it_is_prepared(
 
     async def ask() -> str:
         async with http_client(base_url=f"http://127.0.0.1:{settings.probe_port}") as http:
-            return (await http.get("/health/ready")).text
+            problems = (await http.get("/health/ready")).json()["problems"]
+            return "".join(problem["detail"] for problem in problems if problem["status"] == "fail")
 
     async def is_ready() -> bool:
-        return await ask() == "ok\n"
+        return await ask() == ""
 
     async def prepare() -> None:
         answers.append(await ask())
@@ -249,4 +252,41 @@ async def test_a_process_without_objects_is_ready_once_it_is_prepared(
     service = Service("task_worker", prepare=prepare, chores=[stop_once_ready])
     await asyncio.wait_for(serving.serve(service, settings), 10)
 
-    assert answers == ["it is being prepared\n", "ok\n"]
+    assert answers == ["it is being prepared", ""]
+
+
+async def test_a_process_whose_work_ends_slowly_leaves_soon_if_it_has_lost_nats(
+    settings: Settings, connections: FakeConnections
+) -> None:
+    left: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        connections.is_connected = False
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            # As a worker with a task that runs on.
+            await left
+
+    service = Service("task_worker", chores=[work])
+    await asyncio.wait_for(serving.serve(service, settings, leave=left.set_result), 10)
+
+    assert left.result() == LEAVE_LOST_WITHIN
+
+
+async def test_a_process_that_has_lost_nothing_takes_the_time_that_its_work_needs(
+    settings: Settings, connections: FakeConnections
+) -> None:
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(2 * POLL)
+            EVENTS.append("work ended")
+
+    service = Service("task_worker", chores=[work])
+    await asyncio.wait_for(serving.serve(service, settings, leave=lambda _: EVENTS.append("left")), 10)
+
+    assert EVENTS == ["work ended", "close bus", "close connection"]

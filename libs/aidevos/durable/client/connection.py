@@ -15,6 +15,7 @@ import logging
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -67,6 +68,13 @@ class Connection(Client):
         super().__init__()
         self._takers: dict[int, Take] = {}
         self._ps: Parser = _Parser(self, self._takers)
+
+    async def close(self) -> None:
+        """Close the connection. If it is down, drop what waits to be sent, which nats-py would try to send."""
+        if not self.is_connected:
+            self._pending, self._pending_data_size = [], 0
+        with suppress(OSError):
+            await super().close()
 
     async def hand_over(self, subject: str, queue: str, take: Take) -> Subscription:
         """Subscribe, and pass the messages to `take` as they are read.

@@ -38,6 +38,7 @@ BATCHES = 4
 # rate a batch gets at least `MANY`.
 GATHER_FOR = 0.05
 SEVERAL, MANY = 4, 16
+NOT_STORED = "events can't be published, and wait in their outboxes"
 
 Batch = list[tuple[Lane, list[Event]]]
 Results = Sequence[tuple[Event, int | Exception]]
@@ -60,6 +61,8 @@ class EventPublisher:
         self._timer: asyncio.Handle | None = None
         self._due_at = math.inf
         self._closed = False
+        # Why the last event could not be published.
+        self._problem = ""
 
     def offer(self, activation: Activation, number: int) -> None:
         """Queue a committed event of an activation, after all with lower numbers."""
@@ -68,6 +71,10 @@ class EventPublisher:
             lane = self._lanes[activation] = Lane(activation, EVENTS_LANE)
             self._start(lane)
         lane.numbers.append(number)
+
+    def find_problem(self) -> str:
+        """Return why events that wait can't be published, or an empty string."""
+        return self._problem if self._lanes else ""
 
     async def close(self) -> None:
         """Stop publishing. Unpublished events stay in the outboxes."""
@@ -101,6 +108,7 @@ class EventPublisher:
             position.sequence, position.number = await self._bus.read_last(_scope(activation))
         except BusError as error:
             lane.attempts += 1
+            self._problem = NOT_STORED
             log.warning(
                 "%s: reading its last event failed, trying again: %s",
                 activation.object_id,
@@ -175,6 +183,7 @@ class EventPublisher:
                 return result
             position.sequence, position.number = result, event.number
             lane.attempts = lane.conflicts = 0
+            self._problem = ""
         return None
 
     def _remove_sent(self, lane: Lane, failure: Exception | None) -> None:
@@ -202,8 +211,10 @@ class EventPublisher:
                 extra=lane.activation.log_fields,
             )
         elif isinstance(failure, StreamFull):
+            self._problem = "the event stream is full"
             log.error("the event stream is full: raise AIDEVOS_EVENTS_MAX_BYTES or lower AIDEVOS_EVENTS_MAX_AGE")
         else:
+            self._problem = NOT_STORED
             log.warning(
                 "%s: publishing events failed, trying again: %s",
                 lane.activation.object_id,

@@ -74,6 +74,10 @@ class Relay:
             else:
                 lane.numbers.append(number)
 
+    def find_bus_problem(self) -> str:
+        """Return why events can't be published, or an empty string."""
+        return self._events.find_problem()
+
     async def close(self) -> None:
         """Stop sending. Unsent entries stay in the outboxes."""
         await asyncio.gather(self._events.close(), *(senders.close() for senders in self._senders.values()))

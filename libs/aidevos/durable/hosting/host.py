@@ -46,16 +46,17 @@ from aidevos.durable.hosting.placement_events import PlacementEvents
 from aidevos.durable.hosting.reception import Reception, answer_requests
 from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
-from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.failures import outcome_unknown
 from aidevos.durable.turns.headers import Reply
 from aidevos.observability import metrics
+from aidevos.observability.health import Health
 from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
-HEALTH_WITHIN = 2.0
 FLUSH_WITHIN = 2
 ANNOUNCE_AGAIN = 1.0
+# Seconds after which a partition without an owner is a problem. One that moves has none for a moment.
+OWNED_WITHIN = 5.0
 VERSION = version("aidevos")
 
 
@@ -65,8 +66,7 @@ class Host:
     Requests come over `calls`, and everything else over `connection`, so that health probes don't wait behind
     requests. `peers` is told how many hosts serve, and `events` when they come and go and partitions move. A partition
     is handed over within `handover_timeout` seconds. `duties` are works of the service, each with a type and a name.
-    `find_problem` returns the reason why the service isn't healthy, or an empty string. With `reports_health`, the host
-    answers for the health of its service.
+    `health` has the problems of the process. With `reports_health`, the host answers for the health of its service.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Host:
         events: PlacementEvents,
         handover_timeout: float,
         duties: Iterable[tuple[str, str, Work]] = (),
-        find_problem: Callable[[], str] = lambda: "",
+        health: Health | None = None,
         reports_health: bool = True,
     ) -> None:
         self.lease = lease
@@ -100,7 +100,7 @@ class Host:
         self._replica = replica
         self._handover_timeout = handover_timeout
         self._drained_until = math.inf
-        self._find_problem = find_problem
+        self._health = health or Health(runtime.environment.clock.now)
         self._reports_health = reports_health
         self._announced = Bucket(connection, subjects.TYPES_BUCKET)
         types, since = list(self._environment.registry.types), self._environment.clock.now()
@@ -143,8 +143,12 @@ class Host:
             version=VERSION,
             since=since,
             partitions=self._partitions.owned,
-            find_problem=self._find_own_problem,
+            health=self._health,
         )
+        self._health.watch("lease", self._find_lapse)
+        self._health.watch("partitions", self._find_unsettled)
+        self._health.watch("owners", self._placement.find_ownerless, status="warn", after=OWNED_WITHIN)
+        self._health.watch("event bus", runtime.find_bus_problem, status="warn")
 
     @property
     def objects(self) -> int:
@@ -335,22 +339,12 @@ class Host:
             answer = Reply.of(failure)
         self._replies.send(message.reply, answer)
 
-    def _find_own_problem(self) -> str:
-        if not self.lease.valid():
-            return "the lease has lapsed"
-        if not self._placement.settled.is_set():
-            return "it is taking over its share of the partitions"
-        return self._find_problem()
+    def _find_lapse(self) -> str:
+        return "" if self.lease.valid() else "the lease has lapsed"
+
+    def _find_unsettled(self) -> str:
+        return "" if self._placement.settled.is_set() else "it is taking over its share of the partitions"
 
     async def _on_health(self, message: Msg) -> None:
-        self._environment.spawn(self._answer_health(message.reply))
-
-    async def _answer_health(self, reply_to: str) -> None:
-        problem = ""
-        try:
-            await asyncio.wait_for(self._environment.store.ping(), HEALTH_WITHIN)
-        except (StoreError, TimeoutError) as error:
-            problem = f"the store failed: {error}"
-        detail = problem or self._find_own_problem()
-        document = {"name": self._service, "replica": self._replica, "ok": not detail, "detail": detail}
-        await self._connection.publish(reply_to, msgspec.json.encode(document))
+        report = self._health.report(self._service, self._replica)
+        await self._connection.publish(message.reply, msgspec.json.encode(report))

@@ -16,17 +16,18 @@ from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 
 from aidevos.contracts import subjects
-from aidevos.contracts.fleet import HostInfo, HostState
+from aidevos.contracts.fleet import HostInfo
 from aidevos.contracts.times import rfc3339_of
 from aidevos.durable.hosting.reception import answer_requests
 from aidevos.durable.ownership.catalogue import Catalogue
+from aidevos.observability.health import Health
 
 
 class HostDescription:
     """Answers requests at `subjects.FLEET` about one incarnation of a host.
 
-    `partitions` returns what it owns, by type. `find_problem` returns the reason why it isn't healthy, or an empty
-    string. `since` is in seconds since the epoch.
+    `partitions` returns what it owns, by type. `health` has the problems of its process. `since` is in seconds since
+    the epoch.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class HostDescription:
         version: str,
         since: float,
         partitions: Callable[[], Mapping[str, Collection[int]]],
-        find_problem: Callable[[], str],
+        health: Health,
     ) -> None:
         self.draining = False
         self._connection = connection
@@ -51,19 +52,20 @@ class HostDescription:
         self._version = version
         self._since = rfc3339_of(since)
         self._partitions = partitions
-        self._find_problem = find_problem
+        self._health = health
         self._subscription: Subscription | None = None
 
     def describe(self) -> HostInfo:
-        detail = self._find_problem()
+        report = self._health.report(self._service, self._replica)
         return HostInfo(
             service=self._service,
             replica=self._replica,
             incarnation=self._incarnation,
             version=self._version,
             since=self._since,
-            state=self._state(detail),
-            detail=detail,
+            state="draining" if self.draining else "serving" if report.ok else "unhealthy",
+            detail=report.detail,
+            problems=report.problems,
             partitions={type: sorted(owned) for type, owned in sorted(self._partitions().items())},
             objects=len(self._catalogue),
             memory=self._catalogue.residents.memory,
@@ -80,8 +82,3 @@ class HostDescription:
 
     async def _on_request(self, message: Msg) -> None:
         await self._connection.publish(message.reply, msgspec.json.encode(self.describe()))
-
-    def _state(self, detail: str) -> HostState:
-        if self.draining:
-            return "draining"
-        return "unhealthy" if detail else "serving"

@@ -89,6 +89,8 @@ class Placement:
         # What this host should own, and the types for which that must be computed anew.
         self._wanted: dict[str, list[int]] = {}
         self._stale = set(types)
+        # The number of partitions of each type that no living host owns.
+        self._ownerless: dict[str, int] = {}
         # Hosts whose leases are gone, and those whose leases are looked at.
         self._gone: set[str] = set()
         self._looks: dict[str, asyncio.Task[None]] = {}
@@ -109,6 +111,11 @@ class Placement:
     def owner_of(self, type: str, partition: int) -> str:
         """Return the incarnation that owns a partition, as far as this host knows, or an empty string."""
         return self._owners[type].get(partition, FREE).incarnation
+
+    def find_ownerless(self) -> str:
+        """Return how many partitions of which types no living host owns, or an empty string."""
+        missing = (f"{count} partitions of {type}" for type, count in self._ownerless.items() if count)
+        return f"no host owns {', '.join(found)}" if (found := list(missing)) else ""
 
     def place_soon(self) -> None:
         """Look at the placement again, because the hosts have changed."""
@@ -232,6 +239,7 @@ class Placement:
             if type in member.types
         }
         owners = {each: owner.incarnation for each, owner in self._owners[type].items() if owner.incarnation in hosts}
+        self._ownerless[type] = self._partitions.count - len(owners)
         owners |= {each: self._lease.incarnation for name, each in self._coming if name == type}
         target = assign(type, self._partitions.count, hosts, owners, hosts)
         return [each for each, host in target.items() if host == self._lease.incarnation]

@@ -113,6 +113,10 @@ class Runtime:
         """The queries by subject. The registry must have been bound to its resources before the first use."""
         return stored_queries(self.environment, lambda type, ids: self.find_active(type, ids), self._gate)
 
+    def find_bus_problem(self) -> str:
+        """Return why events can't be published, or an empty string."""
+        return self._relay.find_bus_problem()
+
     def housekeeping(self) -> Housekeeping:
         return Housekeeping(self.environment, self.catalogue, self.lifecycle)
 

@@ -17,6 +17,7 @@ driver never sends a commit again. It repeats a claim whose answer is lost, whic
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
@@ -55,6 +56,7 @@ from aidevos.durable.store.port import (
 Documents: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
+CLOSE_WITHIN = 1.0
 CHUNK = 32
 # Tombstones that one purge looks at.
 PURGE_PAGE = 1000
@@ -248,7 +250,10 @@ class MongoStore:
         await self._run(lambda: self._database.command("ping"))
 
     def close(self) -> None:
-        self._client.close()
+        """Close the connections. A server that doesn't answer isn't waited for: the driver would say goodbye first."""
+        closing = threading.Thread(target=self._client.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_WITHIN)
 
     def _objects(self, type: str) -> Documents:
         return self._database[collections_of(type)[0]]

@@ -11,6 +11,7 @@ import pytest
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet import HostInfo
 from aidevos.durable.hosting.host_description import HostDescription
+from aidevos.observability.health import Health
 from tests.support.kits import START
 
 
@@ -51,6 +52,8 @@ class World:
         self.problem = ""
         connection: Any = self.connection
         catalogue: Any = Catalogue()
+        health = Health(lambda: START)
+        health.watch("lease", lambda: self.problem)
         self.description = HostDescription(
             connection,
             catalogue,
@@ -60,7 +63,7 @@ class World:
             version="1.2.3",
             since=START,
             partitions=lambda: self.partitions,
-            find_problem=lambda: self.problem,
+            health=health,
         )
 
 
@@ -96,6 +99,7 @@ async def test_a_host_says_how_it_is_at_the_moment(world: World) -> None:
 
     assert (unhealthy.state, unhealthy.detail, unhealthy.partitions) == ("unhealthy", "the lease has lapsed", {})
     assert (draining.state, draining.detail) == ("draining", "the lease has lapsed")
+    assert [(each.part, each.since) for each in draining.problems] == [("lease", "2027-01-15T08:00:00.000Z")]
 
 
 @pytest.mark.parametrize("reply", ["", "event.fleet.a.b", "$KV.hosts.x"])

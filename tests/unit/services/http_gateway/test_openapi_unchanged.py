@@ -37,6 +37,10 @@ INTENDED: dict[str, str] = {
     r"/components/schemas/(collection|item)-(Collection(Entry|Page)|CreatableArgs|Visib\w+|FindItems|FoundItems)/.*": (
         "what views take and give is declared with the type"
     ),
+    r"/components/schemas/(PartProblem|HostInfo/(examples/0|properties)/problems)/.*": (
+        "a host says what is wrong with it"
+    ),
+    r"/paths/~1health~1(live|ready)/get/responses/200/content/.*": "health says what is wrong with each part",
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
     r"/components/schemas/(dead_letter-)?(DeadLetter|LetterPage|Letter|DeadLetterState)/.*/message_kept\b.*": (
         "letters without a valid credential keep no message"
