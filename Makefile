@@ -30,8 +30,12 @@ scale: $(READY)
 restart: $(READY)
 	@$(RUN) deploy.local restart --service "$(SERVICE)"
 
-down ps logs: $(READY)
+down ps: $(READY)
 	@$(RUN) deploy.local $@
+
+# SERVICE=objects for one service alone; OPTIONS as in "--since 10m --level WARNING".
+logs: $(READY)
+	@$(RUN) aidevos.cli.main logs $(SERVICE) $$([ -t 1 ] && echo --follow) $(OPTIONS)
 
 test: $(READY) $(CHART_TOOLS)
 	@$(VENV)/bin/python -m tests.support.needs

@@ -14,10 +14,11 @@ from xmlrpc.client import Error, ServerProxy
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from aidevos.process.fleet import LOGS
 from aidevos.settings import Settings
 
 from . import processes
-from .programs import CONFIG_FILE, LOGS, socket_path, start_order
+from .programs import CONFIG_FILE, socket_path, start_order
 
 # A program that isn't ready after this many starts never will be.
 MANY_STARTS = 4
@@ -118,9 +119,9 @@ class Supervisor:
 
 
 def last_line(log: Path) -> str:
-    """Return the last line of a log that isn't blank, or a dash if there is none."""
-    try:
-        lines = log.read_text(errors="replace").split("\n")
-    except OSError:
-        return "-"
-    return next((line.strip() for line in reversed(lines) if line.strip()), "-")
+    """Return the last message of a log, or the last line of its traceback, or a dash if there is none."""
+    from aidevos.observability.log_files import LogFile
+
+    with contextlib.ExitStack() as stack:
+        entry = next(LogFile(log, stack).last_first(), None)
+    return "-" if entry is None else str(entry.line.get("exception") or entry.line["message"]).strip().split("\n")[-1]

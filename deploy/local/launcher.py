@@ -24,7 +24,7 @@ from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting.provision import provision
-from aidevos.process.fleet import FLEET_FILE
+from aidevos.process.fleet import FLEET_FILE, LOGS
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.security.tls import client_context
@@ -173,7 +173,7 @@ def _start(settings: Settings, supervisor: Supervisor, counts: dict[str, int]) -
     secrets = ensure_secrets(home)
     nats_server.configure(settings, secrets)
     mongo_server.configure(settings, secrets)
-    (home / programs.LOGS).mkdir(mode=0o700, exist_ok=True)
+    (home / LOGS).mkdir(mode=0o700, exist_ok=True)
     write_secret(home / programs.CONFIG_FILE, programs.render(home, servers).encode())
     environment.save(home, environment.of_shell() | {"AIDEVOS_REPLICAS": programs.name_counts(counts)})
     supervisor.launch(settings)

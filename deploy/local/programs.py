@@ -13,6 +13,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.process.fleet import LOGS
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.settings import MAX_REPLICAS, Settings, SettingsError, replica_counts
 
@@ -81,7 +82,6 @@ NEVER_GIVE_UP = 1_000_000
 
 CONFIG_FILE = "supervisord.conf"
 SOCKET_FILE = "supervisor.sock"
-LOGS = "logs"
 # The supervisor first binds the socket under a longer name: a dot and its PID are added.
 SOCKET_LIMIT = 107 - 8
 

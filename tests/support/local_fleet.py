@@ -39,6 +39,12 @@ class LocalFleet:
                 raise
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
+    def logs(self, *options: str) -> list[dict[str, Any]]:
+        """Return the lines that `aidevos logs` shows."""
+        line = [sys.executable, "-m", "aidevos.cli.main", "logs", "--json", *options]
+        shown = subprocess.run(line, env=self.environment, text=True, stdout=subprocess.PIPE, check=True, timeout=60)
+        return [json.loads(text) for text in shown.stdout.splitlines()]
+
     def is_up(self) -> bool:
         """True if the last `up` was followed by no `down`, and the supervisor lives."""
         return (self.home / "fleet.json").exists() and self.supervisor() in self.processes()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typer import Typer, TyperException
 from typer.main import get_command
 
-from aidevos.cli import backup, keys, nats_users, openapi, serving, settings, tokens, types
+from aidevos.cli import backup, keys, logs, nats_users, openapi, serving, settings, tokens, types
 from aidevos.cli.errors import CommandError
 from aidevos.settings import SettingsError
 
@@ -29,6 +29,7 @@ app.command()(nats_users.nats_user)
 app.add_typer(types.app, name="types")
 app.command()(openapi.openapi)
 app.command()(settings.settings)
+app.command()(logs.logs)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.command()(serving.serve)

@@ -23,6 +23,8 @@ _LEVELS = {
 # What a line begins with; everything else follows as name=value.
 FIRST = ("time", "level", "service", "replica", "logger", "message")
 SERVICE_WIDTH = 15
+# Characters of a field, beyond which it is cut. Messages and tracebacks are shown whole.
+MOST_SHOWN = 200
 _INDENT = "\n    "
 _unprintable = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -81,7 +83,8 @@ def _prepare(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _show(value: object) -> str:
     text = value if isinstance(value, str) else repr(value)
-    return escape(text).replace("\n", "\\n")
+    text = escape(text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…")
+    return text.replace("\n", "\\n")
 
 
 def _show_level(level: str, *, colours: bool) -> str:

@@ -16,6 +16,8 @@ from aidevos.security.fleet_secrets import load_secrets
 from aidevos.settings import Settings, SettingsError, load, split_urls
 
 FLEET_FILE = "fleet.json"
+# The folder of the logs of all processes, one file for each.
+LOGS = "logs"
 # The NATS user for clients. It may call, tell and read events.
 CLIENT_USER = "client"
 

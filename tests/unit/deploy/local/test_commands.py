@@ -1,4 +1,4 @@
-"""`make ps` and `make logs` end quietly when their reader does, as in `make ps | head`."""
+"""`make ps` ends quietly when its reader does, as in `make ps | head`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,6 @@ from deploy.local import __main__, launcher
 from deploy.local.control import Program
 launcher.ps = lambda settings: [Program("objects", "running", 1, 0)] * {rows}
 sys.argv = ["deploy.local", "ps"]
-sys.exit(__main__.main())
-"""
-LOGS = """
-import sys
-from deploy.local import __main__
-sys.argv = ["deploy.local", "logs"]
 sys.exit(__main__.main())
 """
 
@@ -44,25 +38,3 @@ def test_a_list_of_processes_whose_reader_is_gone_ends_quietly(tmp_path: Path, r
     ended = run(PS.format(rows=rows), tmp_path, read=False)
 
     assert (ended.returncode, ended.stderr) == (0, "")
-
-
-def test_logs_whose_reader_is_gone_end_quietly(tmp_path: Path) -> None:
-    (tmp_path / "logs").mkdir()
-    for name in ("nats", "objects"):
-        (tmp_path / "logs" / f"{name}.log").write_text("line\n" * 100_000)
-
-    ended = run(LOGS, tmp_path, read=False)
-
-    assert (ended.returncode, ended.stderr) == (0, "")
-
-
-def test_logs_show_the_end_of_every_log(tmp_path: Path) -> None:
-    (tmp_path / "logs").mkdir()
-    for name in ("nats", "objects"):
-        (tmp_path / "logs" / f"{name}.log").write_text("".join(f"{name} {number}\n" for number in range(100)))
-
-    ended = run(LOGS, tmp_path, read=True)
-
-    assert ended.returncode == 0
-    assert {"nats 60", "nats 99", "objects 60", "objects 99"} <= set(ended.stdout.splitlines())
-    assert "nats 59" not in ended.stdout
