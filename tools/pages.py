@@ -14,6 +14,8 @@ import msgspec
 from aidevos import settings, variables
 from aidevos.contracts.errors import CODES, Code
 from aidevos.contracts.patterns import whole
+from aidevos.observability import metrics
+from aidevos.observability.instruments import Family
 from services.http_gateway.endpoints.routers import ROUTERS
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -84,6 +86,8 @@ setting, and names the setting. An empty value counts as not set.
 `aidevos settings` prints every setting with its value and where that comes from.
 """
 HEADER = "| variable | default | unit | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
+METRICS = "operations/metrics.md"
+METRICS_HEADER = "| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
 END = whole("").removeprefix("^")
 # Larger units in which the page also gives a default.
 SCALES = {
@@ -95,7 +99,12 @@ SCALES = {
 
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
-    return {"permissions.md": permissions_page(), "errors.md": errors_page(), "settings.md": settings_page()}
+    return {
+        "permissions.md": permissions_page(),
+        "errors.md": errors_page(),
+        "settings.md": settings_page(),
+        METRICS: metrics_page(),
+    }
 
 
 def permissions_page() -> str:
@@ -118,6 +127,18 @@ def _error_row(entry: tuple[str, Code]) -> str:
 def _error_entry(entry: tuple[str, Code]) -> str:
     name, code = entry
     return f"\n## {name}\n\n{code.title} (status {code.status}).\n\n- When: {code.when}\n- What to do: {code.remedy}\n"
+
+
+def metrics_page() -> str:
+    """Return the page on metrics, with the table of all metrics at its end."""
+    text = (DOCS / METRICS).read_text().partition(WRITTEN)[0]
+    found = [each for each in vars(metrics).values() if isinstance(each, Family)]
+    return f"{text}{WRITTEN}\n{METRICS_HEADER}{''.join(map(_metric_row, found))}"
+
+
+def _metric_row(metric: Family) -> str:
+    labels = ", ".join(f"`{name}`" for name in metric.label_names)
+    return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.about}. |\n"
 
 
 def settings_page() -> str:

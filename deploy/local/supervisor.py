@@ -12,6 +12,7 @@ from __future__ import annotations
 import resource
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from supervisor.supervisord import Supervisor
 
 from aidevos import Backoff
 from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess
+from aidevos.process.targets import remove_stale
 from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import load
@@ -35,6 +37,7 @@ from .programs import replica, start_order
 
 # Seconds until the end of a process is noticed, at most.
 POLL = 0.1
+CLEAN_EVERY = 1.0
 BACKOFF = Backoff(0.5, 30.0)
 OPEN_FILES = 65_536
 # Connections that may wait until a gateway accepts them.
@@ -83,6 +86,7 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         options.poller.poll = lambda timeout: poll(min(timeout, POLL))
         self._published: Fleet | None = None
         self._running: set[str] = set()
+        self._cleaned_at = 0.0
 
     def tick(self, now: float | None = None) -> None:
         super().tick(now)
@@ -91,6 +95,7 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
             if process.state == ProcessStates.BACKOFF:
                 process.delay = min(process.delay, process.laststart + pause(process.backoff, process.config.name))
         self._publish()
+        self._remove_stale_targets()
 
     def ordered_stop_groups_phase_1(self) -> None:
         """Stop all processes of a service at once."""
@@ -104,6 +109,12 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         for name in self._running - running:
             processes.kill(self.options.settings.home, name)
         self._running = running
+
+    def _remove_stale_targets(self) -> None:
+        """Remove the targets of Prometheus of processes that were killed."""
+        if time.monotonic() - self._cleaned_at > CLEAN_EVERY:
+            self._cleaned_at = time.monotonic()
+            remove_stale(self.options.settings.home)
 
     def _processes(self) -> list[Any]:
         return [process for group in self.process_groups.values() for process in group.processes.values()]

@@ -117,7 +117,9 @@ def permissions(user: str) -> dict[str, Any]:
                 "query.>",
                 "health.>",
                 subjects.FLEET,
+                subjects.FLEET_METRICS,
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
+                *_use(f"KV_{subjects.HOSTS_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
             ],
             "subscribe": [subjects.health("http_gateway"), *_process_subjects(user)],
@@ -162,8 +164,8 @@ def permissions(user: str) -> dict[str, Any]:
 
 
 def _process_subjects(user: str) -> list[str]:
-    """Return the subjects that every process needs for its inbox and its NATS micro service."""
-    return ["$SRV.>", f"_INBOX_{user}.>"]
+    """Return the subjects that every process needs for its inbox, its NATS micro service and its metrics."""
+    return ["$SRV.>", f"_INBOX_{user}.>", subjects.FLEET_METRICS]
 
 
 def _read(stream: str) -> list[str]:

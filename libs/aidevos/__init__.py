@@ -17,6 +17,7 @@ from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import inject, resource
 from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.observability.author_metrics import metric
 from aidevos.process.entry import run
 from aidevos.process.service import Service
 from aidevos.security.permissions import Principal, anyone, authenticated, permission, services
@@ -45,6 +46,7 @@ __all__ = [
     "command",
     "id_from_name",
     "inject",
+    "metric",
     "new_id",
     "on",
     "permission",

@@ -112,6 +112,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     probe_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """Port on `AIDEVOS_HOST` at which this process answers `GET /health/live`, `GET /health/ready` and `GET /metrics`
     for itself alone, without a credential, for Kubernetes. 0: none."""
+    metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 9464
+    """First port that this process tries for its metrics: it serves `GET /metrics` at the first free one from here on.
+    0: it serves none, and measures neither requests nor turns."""
+    metrics_host: str = "127.0.0.1"
+    """Address at which this process serves its metrics, without a credential."""
     log_level: str = "INFO"
     """Least severe level that is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`. Loggers may have their own,
     like `INFO,aidevos.durable.turns=DEBUG`."""

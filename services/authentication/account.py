@@ -35,6 +35,7 @@ from aidevos.security.second_factor import needs_second_factor
 from aidevos.security.throttle import AddressThrottle
 
 from .credential_checks import AccountState
+from .login_count import counted
 from .mint import Mint
 from .rules import SessionEntry, find_surplus_sessions, show_session, wrong_login
 from .second_factor import SecondFactorMethods
@@ -62,9 +63,13 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         """
         if account_id(username) != self.id:
             raise Failure("invalid", "this object belongs to another login name", field="args.username")
-        await self.logins.admit(self.client_address, self.now, self.call)
-        if "@" not in username:
+        with counted():
+            await self.logins.admit(self.client_address, self.now, self.call)
+            if "@" in username:
+                return await self._sign_in_by_email(password, otp, device)
             return await self._sign_in(password, otp, device)
+
+    async def _sign_in_by_email(self, password: str, otp: str | None, device: str) -> TokenPair:
         # An unknown address takes the same path, to an object without a password, so that time reveals nothing.
         primary = self.state.primary or hashlib.sha256(self.id.encode()).hexdigest()
         reply = await self.call(ACCOUNT_TYPE, primary, "sign_in", password=password, otp=otp, device=device)
@@ -87,12 +92,13 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
         code = otp or recovery_code
         if code is None or (otp and recovery_code):
             raise Failure("invalid", "send either otp or recovery_code", field="args.otp")
-        content = self._read_challenge(challenge, device, code)
-        await self._check_code(otp, recovery_code, "login")
-        self._second_factor().complete(content)
-        if recovery_code is not None:
-            self._record("mfa.recovery_code_used")
-        return await self._open_session(await self._load_active_user(), device)
+        with counted():
+            content = self._read_challenge(challenge, device, code)
+            await self._check_code(otp, recovery_code, "login")
+            self._second_factor().complete(content)
+            if recovery_code is not None:
+                self._record("mfa.recovery_code_used")
+            return await self._open_session(await self._load_active_user(), device)
 
     @command(allow=services(), confidential=True)
     async def reserve(self, user: str, password: Password) -> None:

@@ -8,6 +8,7 @@ from aidevos import DurableObjectClient, Peers, Service, resource
 from aidevos.contracts import access_tokens, audit
 from aidevos.contracts.api_keys import HOLDER_TYPE as KEYS_TYPE
 from aidevos.contracts.webhooks import HOLDER_TYPE as WEBHOOKS_TYPE
+from aidevos.observability.metrics import HASHING_QUEUE, REFUSED_REQUESTS
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle
@@ -40,7 +41,9 @@ async def mint(settings: Settings) -> AsyncIterator[Mint]:
 
 @resource
 async def passwords(settings: Settings) -> AsyncIterator[Passwords]:
-    yield Passwords(settings)
+    found = Passwords(settings, REFUSED_REQUESTS.labels("hashing").inc)
+    HASHING_QUEUE.read_from(found, lambda each: {(): each.pending})
+    yield found
 
 
 @resource

@@ -25,6 +25,7 @@ from aidevos.contracts.webhooks import (
 )
 from aidevos.feeds import Delivery
 from aidevos.feeds.webhook_sender import WebhookSender, sign_headers
+from aidevos.observability.metrics import WEBHOOK_DELIVERIES, WEBHOOK_SECONDS
 from aidevos.queries import Search
 from aidevos.security.audit import record
 from aidevos.security.sealed import Sealer, SealError
@@ -128,6 +129,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         began = self._time()
         status, error = await self._post(target, body)
         ended = self._time()
+        WEBHOOK_SECONDS.observe(ended - began)
         self.state.add(Tried(began, status, round(ended - began, 3), error[:ERROR_LIMIT]))
         if status is not None and 200 <= status <= 299:
             self._succeed(target, ended)
@@ -153,6 +155,7 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         return self.now + time.monotonic() - self._turn_began
 
     def _succeed(self, target: Target, ended: float) -> None:
+        WEBHOOK_DELIVERIES.labels("delivered").inc()
         self.state.status, self.state.ended_at = "delivered", ended
         if target.failing_since is not None:
             self.tell(TYPE, self.state.webhook, "recover")
@@ -169,10 +172,12 @@ class DeliveryDO(BaseDurableObject[DeliveryState], type=DELIVERY_TYPE, managemen
         elif self.state.tries > len(self.pauses):
             self._give_up(why, ended)
         else:
+            WEBHOOK_DELIVERIES.labels("failed").inc()
             pause = self.pauses[self.state.tries - 1] * random.uniform(1.0, 1.0 + JITTER)  # noqa: S311
             self._send_at(ended + pause)
 
     def _give_up(self, reason: str, at: float) -> None:
+        WEBHOOK_DELIVERIES.labels("given_up").inc()
         self.state.status, self.state.ended_at, self.state.reason = "failed", at, reason[:ERROR_LIMIT]
 
     def _postpone(self) -> None:

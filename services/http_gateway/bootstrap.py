@@ -11,9 +11,9 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
+from importlib.metadata import version
 from types import FrameType
 from typing import cast
 
@@ -31,11 +31,12 @@ from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.mirror import Mirror, read_all
 from aidevos.feeds.audience import Audience
-from aidevos.observability import logs, metrics
+from aidevos.observability import logs
 from aidevos.observability.health import Health
 from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_rarely
 from aidevos.process.probes import answering_probes
+from aidevos.process.scraping import answer_gateways, showing_metrics
 from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.process.stopping import LEAVE_LOST_WITHIN, leave_within, stop_signalled
 from aidevos.security.credentials import ServiceCredential
@@ -54,6 +55,7 @@ from .endpoints.objects import DurableObjectRouter
 from .endpoints.operation import Access, Operation
 from .endpoints.operations import OperationRouter
 from .endpoints.routers import ROUTERS
+from .fleet_metrics import FleetMetrics
 from .forwarder import Forwarder
 from .health import Readiness
 from .hosts import Hosts
@@ -117,6 +119,9 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack, stop: asyn
     looks = (nats.run, health.keep_looking, readiness.keep_looking, partial(_leave_if_lost, stop, nats))
     await stack.enter_async_context(background(*looks))
     await stack.enter_async_context(answering_probes(settings, health))
+    replica = _replica(settings)
+    await stack.enter_async_context(showing_metrics(settings, SERVICE, replica, version("aidevos"), health))
+    await answer_gateways(fleet.connection, SERVICE, replica)
     parts = (forwarder, catalogue, control.admission, control.limiter, table, hub, readiness, health)
     return build(settings, fleet.connection, *parts)
 
@@ -148,6 +153,7 @@ def build(
         ),
         Document(lambda internal: asyncapi.describe(catalogue.descriptions, internal), lambda: catalogue.generation),
         Hosts(connection),
+        FleetMetrics(connection),
         credentials(fleet.READ),
     )
     special: dict[type[APIRouter], APIRouter] = {
@@ -190,6 +196,11 @@ async def _leave_if_lost(stop: asyncio.Event, nats: Answering) -> None:
     await stop.wait()
     log.warning("stopping without delay: %s", await wait_for_loss([nats]))
     leave_within(LEAVE_LOST_WITHIN)
+
+
+def _replica(settings: Settings) -> str:
+    """Return the number of this gateway among its replicas, with its PID where each has several processes."""
+    return str(settings.replica) if settings.workers == 1 else f"{settings.replica}.{os.getpid()}"
 
 
 class Application:
@@ -253,9 +264,7 @@ def serve(settings: Settings, listener: socket.socket) -> None:
         with contextlib.suppress(SystemExit):
             server.run([listener])
         sys.exit(0 if server.started else 2)
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[metrics.MULTIPROCESS_FOLDER] = folder
-        Multiprocess(config, [listener]).run()
+    Multiprocess(config, [listener]).run()
 
 
 def server_config(settings: Settings, application: ASGIApp | str, factory: bool = False) -> uvicorn.Config:

@@ -36,6 +36,7 @@ from aidevos.contracts import projects
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.projects import CREATE, MANAGE, Id
 from aidevos.contracts.tasks import (
+    COUNT_DUE,
     DETAIL_LIMIT,
     DUE,
     LOST,
@@ -46,6 +47,7 @@ from aidevos.contracts.tasks import (
     TYPE,
     Assignment,
     AttemptError,
+    CountDue,
     FindDue,
     FindTasks,
     Kind,
@@ -73,7 +75,7 @@ from aidevos.settings import Settings
 
 from .orders import build_calls
 from .rules import Action, encode_payload, follow, role_of
-from .task_state import DUE_INDEX, INDEXES, TaskState, answer_due, find, place_in_line, show
+from .task_state import DUE_INDEX, INDEXES, TaskState, answer_due, count_due, find, place_in_line, show
 
 KNOWN = permission(CREATE) | permission(MANAGE)
 # A payload, a result and everything else.
@@ -126,7 +128,11 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
     settings: Settings = inject()
     delegations: Delegations = inject()
     searches = (Search(SEARCH, services(), FindTasks, find, show, INDEXES),)
-    views = (*project_views(TYPE, ("project",)), View(DUE, services(), FindDue, answer_due))
+    views = (
+        *project_views(TYPE, ("project",)),
+        View(DUE, services(), FindDue, answer_due),
+        View(COUNT_DUE, services(), CountDue, count_due),
+    )
     indexes = (DUE_INDEX,)
 
     @command(allow=KNOWN, creates=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from aidevos.contracts.tasks import TYPE, FindDue, FindTasks, Retry, Status, Task, TaskError
+from aidevos.contracts.tasks import TYPE, CountDue, FindDue, FindTasks, Retry, Status, Task, TaskError
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.queries import And, Compare, Condition, Find, OneOf, Reader
 
-DUE = ("due",)
+KIND, DUE = ("kind",), ("due",)
+# Bounds of a count of runnable tasks: their kinds, and the tasks of one kind.
+MAX_KINDS, MAX_DUE = 100, 10_000
 INDEXES = (
     ("project",),
     ("project", "created_at"),
@@ -76,6 +78,20 @@ async def answer_due(reader: Reader, args: FindDue) -> list[str]:
     """Return the IDs of runnable tasks in order."""
     where = And((OneOf(("kind",), tuple(args.kinds)), Compare(DUE, "lt", SPAN * SPAN)))
     return [document.id for document in await reader.find(TYPE, Find(where, args.limit, DUE, only=(DUE,)))]
+
+
+async def count_due(reader: Reader, args: CountDue) -> int:
+    """Return the number of runnable tasks, of up to `MAX_KINDS` kinds and up to `MAX_DUE` of each."""
+    count, last = 0, ""
+    for _ in range(MAX_KINDS):
+        following = Find(Compare(KIND, "gt", last), 1, KIND, only=(KIND,))
+        found = await reader.find(TYPE, following)
+        if not found:
+            break
+        last = (found[0].state or {})["kind"]
+        due = And((Compare(KIND, "eq", last), Compare(DUE, "lt", SPAN * SPAN)))
+        count += await reader.count(TYPE, due, limit=MAX_DUE)
+    return count
 
 
 def show(id: str, state: TaskState, version: int) -> Task:

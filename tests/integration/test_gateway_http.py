@@ -372,10 +372,10 @@ class TestBugs:
     async def test_an_exception_is_500_with_an_id_that_finds_the_log_line_and_nothing_else(
         self, world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def broken() -> bytes:
+        def broken(**_: bool) -> bytes:
             raise RuntimeError("the secret of the house")
 
-        monkeypatch.setattr(operations.metrics, "exposition", broken)
+        monkeypatch.setattr(operations, "exposition", broken)
 
         answer = await world.http.get("/metrics")
 

@@ -15,6 +15,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import nats
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from tests.support.gateway_world import FakeHost, eventually
 from tests.support.http import http_client
@@ -125,13 +127,29 @@ async def test_it_says_which_replica_is_well(servers: Servers, host: FakeHost) -
 async def test_the_counters_of_all_workers_are_shown_together(servers: Servers, host: FakeHost) -> None:
     port = free_port()
     async with gateway(servers, port, AIDEVOS_WORKERS="2"), client(servers, port) as http:
+
+        async def all_answer() -> bool:
+            return len(await find_samples(http, "aidevos_process_info")) == 2
+
+        await eventually(all_answer, seconds=30)
+        before = await count_pings(http)
         for _ in range(20):
             async with http_client(base_url=http.base_url) as another:
                 await another.get("/health/live")
 
-        text = (await http.get("/metrics")).text
+        assert await count_pings(http) == before + 20
 
-    assert 'aidevos_http_requests_total{method="GET",route="/health/live",status="200"} 20.0' in text
+
+async def find_samples(http: httpx2.AsyncClient, name: str) -> list[Sample]:
+    """Return the samples of a metric in all processes."""
+    text = (await http.get("/metrics?fleet=true")).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    return [sample for sample in samples if sample.name == name]
+
+
+async def count_pings(http: httpx2.AsyncClient) -> float:
+    requests = await find_samples(http, "aidevos_http_requests_total")
+    return sum(each.value for each in requests if each.labels["route"] == "/health/live")
 
 
 async def test_a_port_that_is_taken_is_named_and_ends_with_status_2(servers: Servers) -> None:

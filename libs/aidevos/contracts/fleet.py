@@ -33,6 +33,21 @@ class HostInfo(msgspec.Struct, kw_only=True):
     problems: list[PartProblem] = []
 
 
+class MetricShare(msgspec.Struct, array_like=True):
+    """What one process has of a metric: the lines that describe it, and those of its samples."""
+
+    name: str
+    head: str
+    samples: str
+
+
+class ProcessMetrics(msgspec.Struct, array_like=True):
+    """The metrics of a process. `host` is the name of its lease, or empty if it hosts no objects."""
+
+    host: str
+    shares: list[MetricShare]
+
+
 class FleetHosts(msgspec.Struct):
     """The hosts that have answered, by service, replica and beginning."""
 

@@ -29,6 +29,8 @@ TELLS = "tell.>"
 STORED_TELLS = "tellp.>"
 # The subject on which every host replies with a description of itself (`contracts.fleet.HostInfo`).
 FLEET = "fleet.hosts"
+# The subject on which every process replies with its metrics (`contracts.fleet.ProcessMetrics`).
+FLEET_METRICS = "fleet.metrics"
 # Events that are delivered again to a single group.
 REPLAYS = "replay.>"
 

@@ -19,6 +19,8 @@ SEARCH = "search"
 # The query by which workers find runnable tasks, best first: `query.task.due`; and the event that wakes them.
 DUE = "due"
 QUEUED = "event.task.*.queued"
+# The query that counts the runnable tasks: `query.task.count_due`.
+COUNT_DUE = "count_due"
 
 KIND_PATTERN = r"[a-z][a-z0-9_]{0,47}(?:\.[a-z][a-z0-9_]{0,47}){0,3}"
 # The largest payload, in bytes of JSON.
@@ -149,6 +151,10 @@ class FindDue(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     kinds: Annotated[list[Kind], Meta(min_length=1, max_length=500)]
     limit: Annotated[int, Meta(ge=1, le=100)] = 10
+
+
+class CountDue(msgspec.Struct, forbid_unknown_fields=True):
+    """The arguments of `query.task.count_due`."""
 
 
 class Assignment(msgspec.Struct, kw_only=True):

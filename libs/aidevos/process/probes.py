@@ -1,21 +1,23 @@
-"""Probes over HTTP, which tell a supervisor such as Kubernetes how this very process is.
+"""Ports that tell a supervisor such as Kubernetes how this very process is, and Prometheus what it measures.
 
 Promise: `GET /health/live` is answered with 200 while the event loop turns. `GET /health/ready` is answered with 200 if
 this process can do its work, and otherwise with 503. Both say what is wrong with which part, and since when
-(`contracts.health.ProcessHealth`). `GET /metrics` shows its metrics. Nothing else is
-answered, and a client that sends slowly is cut off. No credential is needed, so only the supervisor may reach the port.
+(`contracts.health.ProcessHealth`). `GET /metrics` shows its metrics, as OpenMetrics with exemplars if the client
+accepts that. Nothing else is answered, and a client that sends slowly is cut off. No credential is needed, so only the
+supervisor and Prometheus may reach the ports.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import msgspec
 
-from aidevos.observability import metrics
+from aidevos.observability.exposition import content_type, exposition, wants_openmetrics
 from aidevos.observability.health import Health
 from aidevos.settings import Settings, SettingsError
 
@@ -23,6 +25,8 @@ LIVE, READY, METRICS = "/health/live", "/health/ready", "/metrics"
 HEAD_WITHIN = 5.0
 MAX_HEAD = 8 * 1024
 JSON = "application/json"
+# Ports that are tried for metrics.
+PORTS = 1000
 _REASONS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
 
 
@@ -33,6 +37,19 @@ async def answering_probes(settings: Settings, health: Health) -> AsyncIterator[
         if settings.probe_port:
             await stack.enter_async_context(await _listen(settings, health))
         yield
+
+
+async def open_metrics_port(settings: Settings, health: Health) -> asyncio.Server:
+    """Return a server at the first free port from `AIDEVOS_METRICS_PORT` on. Raises `SettingsError`."""
+    host, first = settings.metrics_host, settings.metrics_port
+    for port in range(first, min(first + PORTS, 65536)):
+        try:
+            return await asyncio.start_server(partial(_answer, health), host, port, limit=MAX_HEAD)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                place = f"AIDEVOS_METRICS_HOST={host}, port {port} (AIDEVOS_METRICS_PORT={first})"
+                raise SettingsError(f"can't listen on {place}: {error.strerror or error}") from None
+    raise SettingsError(f"AIDEVOS_METRICS_PORT={first}: no port from there on is free on {host}")
 
 
 async def _listen(settings: Settings, health: Health) -> asyncio.Server:
@@ -49,7 +66,7 @@ async def _answer(health: Health, reader: asyncio.StreamReader, writer: asyncio.
     try:
         async with asyncio.timeout(HEAD_WITHIN):
             head = await reader.readuntil(b"\r\n\r\n")
-            writer.write(_response(head.split(b"\r\n", 1)[0].decode("latin-1"), health))
+            writer.write(_response(head.decode("latin-1"), health))
             await writer.drain()
     except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
         pass
@@ -57,11 +74,13 @@ async def _answer(health: Health, reader: asyncio.StreamReader, writer: asyncio.
         writer.close()
 
 
-def _response(request_line: str, health: Health) -> bytes:
+def _response(head: str, health: Health) -> bytes:
+    request_line, _, headers = head.partition("\r\n")
     method, _, rest = request_line.partition(" ")
     path = rest.partition(" ")[0].partition("?")[0]
     if method == "GET" and path == METRICS:
-        return _encode(200, metrics.exposition(), metrics.CONTENT_TYPE)
+        with_exemplars = wants_openmetrics(headers)
+        return _encode(200, exposition(with_exemplars=with_exemplars), content_type(with_exemplars=with_exemplars))
     if method != "GET" or path not in (LIVE, READY):
         return _encode(404, b"not found\n")
     found = health.describe()

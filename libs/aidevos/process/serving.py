@@ -49,10 +49,12 @@ from aidevos.durable.store.port import StoreError, Unfenced
 from aidevos.durable.turns.log_context import describe_turn
 from aidevos.observability import logs
 from aidevos.observability.health import Health
+from aidevos.observability.metrics import LEASE_LAPSES
 from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
 from aidevos.process.limits import limits_of
 from aidevos.process.probes import answering_probes
+from aidevos.process.scraping import answer_gateways, showing_metrics
 from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, background, open_connection, open_lease_connection
 from aidevos.process.stopping import (
@@ -207,9 +209,12 @@ class _Process:
         self._name = self._stack.enter_context(closing(name))
         logs.set_replica(name.replica)
         self._fleet_name = f"{service.name}-{self._name.replica}"
+        replica = str(self._name.replica)
+        await self._stack.enter_async_context(showing_metrics(settings, service.name, replica, VERSION, self._health))
         self._fleet = await self._stack.enter_async_context(
             open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
         )
+        await answer_gateways(self._fleet.connection, service.name, replica, self._name.name if service.types else "")
         await self._watch_server(nats_answering(self._fleet.connection))
 
     async def _watch_server(self, server: Answering) -> None:
@@ -442,7 +447,9 @@ async def serve_incarnation(
             log.warning("joining the fleet failed, trying again: %s", error)
             return
         await wait_for_first(stop, host.lease.lost)
-        if not host.lease.lost.is_set() and await finish_unless(lost or asyncio.Event(), host.drain(drain_timeout)):
+        if host.lease.lost.is_set():
+            LEASE_LAPSES.inc()
+        elif await finish_unless(lost or asyncio.Event(), host.drain(drain_timeout)):
             cleanup.pop_all()
 
 

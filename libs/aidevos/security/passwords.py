@@ -31,9 +31,10 @@ NICENESS = 10
 
 
 class Passwords:
-    """Hashes and verifies passwords with the settings' parameters."""
+    """Hashes and verifies passwords with the settings' parameters. `on_refused` is called with each `overloaded`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_refused: Callable[[], None] = lambda: None) -> None:
+        self._on_refused = on_refused
         self._hasher = PasswordHasher(
             time_cost=settings.password_time,
             memory_cost=settings.password_memory,
@@ -44,6 +45,11 @@ class Passwords:
         self._bound = threads + settings.password_queue
         self._pending = 0
         self._dummy = self._hasher.hash(secrets.token_urlsafe())
+
+    @property
+    def pending(self) -> int:
+        """The number of passwords that are being hashed or wait for it."""
+        return self._pending
 
     async def hash(self, password: str) -> str:
         """Return the password's hash in PHC format. Raises `overloaded`."""
@@ -69,6 +75,7 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._pending >= self._bound:
+            self._on_refused()
             raise Failure("overloaded", "too many passwords are being checked", retry_after=RETRY_AFTER)
         self._pending += 1
         future = self._threads.submit(work)

@@ -33,6 +33,7 @@ from aidevos.durable.ownership.alarm_clock import HORIZON
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.turns.environment import Limits
 from aidevos.durable.turns.headers import Reply
+from aidevos.observability.author_metrics import snapshot, value_since
 from aidevos.process.service import Service
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.permissions import Principal
@@ -89,6 +90,7 @@ class ObjectKit:
         self._settings = settings
         self._replaced = replaced
         self._opened = AsyncExitStack()
+        self._counted_before = snapshot()
         registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
         self._reactions = Reactions(registry, self.bus, self, self.clock)
         partitions = Partitions(subjects.PARTITIONS, lambda: self.lease)
@@ -189,6 +191,14 @@ class ObjectKit:
                 if failure.code not in ("unavailable", "moved") or loop.time() > end:
                     raise
             await asyncio.sleep(BACKOFF.first)
+
+    def metric(self, name: str, /, **labels: object) -> float:
+        """Return what a metric of users' code has counted under these labels since this kit was made.
+
+        Of a gauge, it is the value, and of a histogram the number of its values.
+        `name` is the one that `self.metrics` or `aidevos.metric` got. Raises `KeyError` if nothing has used it.
+        """
+        return value_since(self._counted_before, name, labels)
 
     async def advance(self, seconds: float) -> None:
         """Move the clock by some seconds, ringing each alarm at its time and settling after it.

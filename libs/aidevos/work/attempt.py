@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT, TIMEOUT, TYPE, Assignment, AttemptError
 from aidevos.durable.client.client import DurableObjectClient
+from aidevos.observability.metrics import TASK_SECONDS
 from aidevos.work.handlers import TaskContext, TaskHandler, encode_result
 
 log = logging.getLogger(__name__)
@@ -50,9 +52,10 @@ class Attempt:
 
     async def run(self) -> None:
         """Make the attempt, and report its outcome."""
-        beats = asyncio.create_task(self._keep_beating())
+        beats, began = asyncio.create_task(self._keep_beating()), perf_counter()
         try:
             report = await self._run_handler()
+            TASK_SECONDS.labels(self._assignment.kind, _outcome(report)).observe(perf_counter() - began)
             if report is not None:
                 await self._report(*report)
         finally:
@@ -143,6 +146,16 @@ def _finish_args(work: asyncio.Future[bytes]) -> dict[str, Any]:
     except Exception as error:
         log.warning("a handler failed", exc_info=error)
         return _error(AttemptError(code="error", detail=f"{type(error).__name__}: {error}"))
+
+
+def _outcome(report: tuple[str, dict[str, Any]] | None) -> str:
+    """Return how an attempt ended, as its metric shows it."""
+    if report is None or report[0] != "finish":
+        return "stopped"
+    error: AttemptError | None = report[1].get("error")
+    if error is None:
+        return "done"
+    return "timeout" if error.code == TIMEOUT else "failed"
 
 
 def _error(error: AttemptError) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import Assignment
 from aidevos.durable.bus.port import Delivery, EventBus, Subscription
 from aidevos.durable.client.client import DurableObjectClient
+from aidevos.observability.metrics import TASKS_RUNNING
 from aidevos.work.attempt import Attempt
 from aidevos.work.handlers import Handlers
 
@@ -70,6 +71,7 @@ class Worker:
         self._poll_now = asyncio.Event()
         self._draining = False
         self._subscription: Subscription | None = None
+        TASKS_RUNNING.read_from(self, lambda worker: {(): len(worker._attempts)})
 
     async def run(self) -> None:
         """Take tasks until cancelled. Raises `BusError` if the subscription fails."""

@@ -12,12 +12,13 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.fleet import READ as READ_FLEET
 from aidevos.contracts.fleet import FleetHosts
 from aidevos.contracts.health import PartProblem
-from aidevos.observability import metrics
+from aidevos.observability.exposition import content_type, exposition, wants_openmetrics
 from aidevos.observability.health import Health
 from aidevos.settings import Settings
 
 from ..docs import Docs
 from ..document import Document
+from ..fleet_metrics import FleetMetrics
 from ..forwarder import Forwarder
 from ..health import Readiness
 from ..hosts import Hosts
@@ -25,7 +26,7 @@ from ..http import parameters
 from ..http.charges import Charges
 from ..http.dispatch import MethodDispatcher
 from ..http.guard import Guard
-from ..http.parameters import INTERNAL
+from ..http.parameters import INTERNAL, switch
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, HttpResponse
 from ..http.versions import conditional_response
@@ -39,7 +40,12 @@ Each host describes itself: its service and replica, its present life (`incarnat
 each type, how many objects it has in memory and how many bytes they take. `state` is `serving`, `draining` while it
 hands over its partitions, or `unhealthy`, of which `detail` gives the reason. A host that doesn't answer in time is
 left out."""
-METRICS = "Show metrics in Prometheus' text format"
+METRICS = "Show metrics in Prometheus' text format or as OpenMetrics"
+ABOUT_METRICS = """\
+They are those of the gateway's process that answers, or of all processes of the fleet with `fleet=true`, where each has
+the labels `service` and `replica`. A client that accepts `application/openmetrics-text` gets OpenMetrics with exemplars
+that name traces."""
+FLEET = switch("fleet", "Set to `true` to show the metrics of all processes of the fleet")
 GUARDED: dict[str, Any] = {"access": Access.REQUIRED, "headers": ()}
 NO_STORE = (b"cache-control", b"no-store")
 WELL = {
@@ -70,6 +76,7 @@ class OperationRouter(APIRouter):
         openapi: Document,
         asyncapi: Document,
         hosts: Hosts,
+        fleet_metrics: FleetMetrics,
         operators: Guard,
     ) -> None:
         super().__init__(forwarder, settings, charges)
@@ -78,6 +85,7 @@ class OperationRouter(APIRouter):
         self._openapi = openapi
         self._asyncapi = asyncapi
         self._hosts = hosts
+        self._fleet_metrics = fleet_metrics
         self._operators = operators
         self._docs = Docs()
 
@@ -117,10 +125,25 @@ class OperationRouter(APIRouter):
         _refuse_project_keys(request)
         return HttpResponse(200, msgspec.json.encode(await self._hosts.find()), (JSON_HEADER, NO_STORE))
 
-    @get("/metrics", "metrics", METRICS, response=Text("text/plain"), permission=READ_FLEET, **GUARDED)
+    @get(
+        "/metrics",
+        "metrics",
+        METRICS,
+        response=Text("text/plain"),
+        permission=READ_FLEET,
+        about=ABOUT_METRICS,
+        query=(FLEET,),
+        **GUARDED,
+    )
     async def metrics(self, request: HttpRequest) -> HttpResponse:
         _refuse_project_keys(request)
-        return HttpResponse(200, metrics.exposition(), ((b"content-type", metrics.CONTENT_TYPE.encode()),))
+        with_exemplars = wants_openmetrics(request.header(b"accept") or "")
+        if parameters.parse_flag(request.parameters, FLEET.name):
+            content = await self._fleet_metrics.show(with_exemplars=with_exemplars)
+        else:
+            content = exposition(with_exemplars=with_exemplars)
+        shown = content_type(with_exemplars=with_exemplars).encode()
+        return HttpResponse(200, content, ((b"content-type", shown), NO_STORE))
 
     async def _show(self, request: HttpRequest, document: Document) -> HttpResponse:
         internal = parameters.parse_flag(request.parameters, INTERNAL.name)

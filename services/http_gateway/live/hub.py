@@ -23,6 +23,7 @@ from aidevos.durable.bus.port import BusError, Delivery, EventBus, PositionLost
 from aidevos.feeds import FOLLOWING
 from aidevos.feeds.audience import READ_EVENTS, Audience
 from aidevos.feeds.shown_events import ItemChange
+from aidevos.observability.metrics import REFUSED_REQUESTS, SSE_READERS
 from aidevos.security.permissions import Principal
 
 from ..http.connection import Connection
@@ -45,6 +46,7 @@ LOADED_WITHIN = 5.0
 READ_AT_ONCE = 16
 # Seconds after which a caller with too many streams may try again.
 FULL_FOR = 5.0
+_REFUSED = REFUSED_REQUESTS.labels("streams")
 
 log = logging.getLogger(__name__)
 Topic = tuple[str, str]
@@ -75,6 +77,7 @@ class Hub:
         self._reading = asyncio.Semaphore(READ_AT_ONCE)
         self._seen = SeenIds()
         self._used_at = 0.0
+        SSE_READERS.read_from(self, lambda hub: {(): len(hub._streams)})
 
     async def open(self, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None) -> Stream:
         """Return a new stream for a reader.
@@ -192,8 +195,10 @@ class Hub:
 
     def _check_room(self, caller: str) -> None:
         if self._of_caller[caller] >= self._limits.of_caller:
+            _REFUSED.inc()
             raise Failure("rate-limited", "this caller has too many open streams", retry_after=FULL_FOR)
         if len(self._streams) >= self._limits.streams:
+            _REFUSED.inc()
             raise Failure("overloaded", "too many streams are open in this gateway", retry_after=FULL_FOR)
 
     async def _check(self) -> None:

@@ -10,12 +10,12 @@ import logging
 from contextvars import ContextVar
 from time import perf_counter
 
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.limiter import RateLimited
 from aidevos.observability import metrics, request_ids
+from aidevos.observability.instruments import Distribution, Number
 
 from ..http.request import REQUEST_ID
 from ..http.responses import (
@@ -47,8 +47,8 @@ class ResponseMiddleware:
         self._logs_access = logs_access
         over_tls = public_url.startswith("https://")
         self._always = (*SECURITY, STRICT_TRANSPORT) if over_tls else SECURITY
-        self._counts: dict[tuple[str, str, int], Counter] = {}
-        self._timers: dict[str, Histogram] = {}
+        self._counts: dict[tuple[str, str, int], Number] = {}
+        self._timers: dict[str, Distribution] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started, logs_access = perf_counter(), self._logs_access
@@ -86,7 +86,8 @@ class ResponseMiddleware:
             _record(failure, scope, request_id)
         seconds = perf_counter() - started
         route = scope["route"].path if "route" in scope else UNMATCHED
-        self._count(scope["method"], route, status, seconds)
+        if metrics.measuring.on:
+            self._count(scope["method"], route, status, seconds)
         if logs_access:
             log_access(scope, route, status, seconds, size)
 
@@ -95,9 +96,9 @@ class ResponseMiddleware:
         count = self._counts.get(key)
         if count is None:
             method = method if method in METHODS else "other"
-            count = self._counts[key] = metrics.HTTP_REQUESTS.labels(method, route, status)
+            count = self._counts[key] = metrics.HTTP_REQUESTS.labels(method, route, str(status))
             self._timers[route] = metrics.HTTP_SECONDS.labels(route)
-        count.inc()
+        count.value += 1
         self._timers[route].observe(seconds)
 
 

@@ -7,7 +7,7 @@ import asyncio
 import httpx2
 import pytest
 
-from aidevos.observability import metrics
+from aidevos.observability.exposition import content_type
 from aidevos.observability.health import Health
 from aidevos.process import probes
 from aidevos.process.probes import answering_probes
@@ -38,8 +38,8 @@ async def test_a_process_shows_its_metrics() -> None:
     async with answering_probes(settings, Health()), client(settings) as http:
         answer = await http.get("/metrics")
 
-    assert answer.headers["content-type"] == metrics.CONTENT_TYPE
-    assert "\naidevos_pending_requests " in answer.text
+    assert answer.headers["content-type"] == content_type(with_exemplars=False)
+    assert "\naidevos_refused_tells_total " in answer.text
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/fleet"), ("POST", "/health/live"), ("POST", "/metrics")])

@@ -30,7 +30,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.contracts.rate_limits import ANONYMOUS, DEFAULT, LimitPolicy
 from aidevos.durable.access.resolving import NotReady
 from aidevos.durable.client.client import DurableObjectClient
-from aidevos.observability.metrics import UNLIMITED_REQUESTS
+from aidevos.observability.metrics import REFUSED_REQUESTS, UNLIMITED_REQUESTS
 from aidevos.security.gcra import Policy
 from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
@@ -194,6 +194,7 @@ class RateLimiter:
         if not (charge.fits(bucket) or self._quotas_unreachable):
             wait = bucket.empty_until - self._now()
             if wait > 0:
+                REFUSED_REQUESTS.labels(name).inc()
                 raise RateLimited(Verdict(name, policy, 0, wait))
             raise NotReady(self._fetch(bucket, name, policy, spender))
         return bucket

@@ -40,6 +40,8 @@ CLUSTER_PING_INTERVAL = 1
 # Errors that another attempt can't resolve while a process starts.
 FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError)
 PENDING_BYTES = 64 * 1024 * 1024
+# Inboxes, and the subjects that the server substitutes for them between accounts.
+REPLY_PREFIXES = (b"_INBOX", b"_R_.")
 # Takes the subject, the reply subject, the payload and the headers of a message.
 Take = Callable[[bytes, bytes, bytes, bytes], None]
 # The words of a message's first line, without those of a reply subject.
@@ -59,6 +61,14 @@ PLAIN = envelope.HEADERS | {
 SPACE = " \t\n\r\v\f"
 parser.MSG_RE = re.compile(rb"\AMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+)\r\n")
 parser.HMSG_RE = re.compile(rb"\AHMSG ([^ \t\r\n]+) (\d+) (([^ \t\r\n]+) )?(\d+) (\d+)\r\n")
+
+
+def is_inbox(reply: bytes) -> bool:
+    """Return True if a process may answer to this subject.
+
+    The server lets a host reply to any subject. Only inboxes are safe: others could be events or KV keys.
+    """
+    return reply.startswith(REPLY_PREFIXES)
 
 
 class Connection(Client):

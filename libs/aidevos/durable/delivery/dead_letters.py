@@ -15,6 +15,7 @@ from aidevos.contracts.dead_letters import BURY, Letter
 from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import ObjectCaller
+from aidevos.observability.metrics import DEAD_LETTERS
 
 log = logging.getLogger(__name__)
 BURY_WITHIN = 10.0
@@ -34,4 +35,6 @@ async def bury(client: ObjectCaller, letter: Letter) -> None:
         # The letter was buried before, with another time or number of attempts.
         if failure.code != "request-id-reused":
             raise
+    else:
+        DEAD_LETTERS.labels(letter.kind).inc()
     log.error("%s: %s became a dead letter: %s: %s", letter.source, letter.subject, letter.code, letter.detail)

@@ -21,11 +21,14 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from aidevos.contracts import subjects
+from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.tasks import BackgroundTasks
 from aidevos.durable.bus.port import BusError, Event, EventBus, OrderConflict, StreamFull
+from aidevos.durable.client.client import issued_at
 from aidevos.durable.delivery.lanes import Lane, Senders, call_after_pause
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import EVENTS_LANE
+from aidevos.observability.metrics import EVENT_LAG, EVENTS
 
 log = logging.getLogger(__name__)
 # Bounds of one batch: its events, its bytes (which only a single event may exceed), and the events of one object.
@@ -39,6 +42,7 @@ BATCHES = 4
 GATHER_FOR = 0.05
 SEVERAL, MANY = 4, 16
 NOT_STORED = "events can't be published, and wait in their outboxes"
+_PUBLISHED, _FAILED = EVENTS.labels("published"), EVENTS.labels("failed")
 
 Batch = list[tuple[Lane, list[Event]]]
 Results = Sequence[tuple[Event, int | Exception]]
@@ -47,8 +51,9 @@ Results = Sequence[tuple[Event, int | Exception]]
 class EventPublisher:
     """Publishes events. `on_sent` is called with the number of each event that the bus has stored."""
 
-    def __init__(self, bus: EventBus, on_sent: Callable[[Activation, int], None]) -> None:
+    def __init__(self, bus: EventBus, clock: Clock, on_sent: Callable[[Activation, int], None]) -> None:
         self._bus = bus
+        self._clock = clock
         self._on_sent = on_sent
         self._lanes: dict[Activation, Lane] = {}
         self._ready: deque[Lane] = deque()
@@ -177,10 +182,13 @@ class EventPublisher:
 
     def _note_position(self, lane: Lane, results: Results) -> Exception | None:
         """Note where the object's events end. Return the failure of the first event that the bus has not stored."""
-        position = lane.activation.stream
+        position, now = lane.activation.stream, self._clock.now()
         for event, result in results:
             if isinstance(result, Exception):
+                _FAILED.inc()
                 return result
+            _PUBLISHED.inc()
+            EVENT_LAG.observe(max(0.0, now - issued_at(event.number)))
             position.sequence, position.number = result, event.number
             lane.attempts = lane.conflicts = 0
             self._problem = ""

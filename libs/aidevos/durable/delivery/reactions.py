@@ -24,6 +24,7 @@ from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
+from aidevos.observability.metrics import REACTIONS
 
 log = logging.getLogger(__name__)
 REACT_WITHIN = 10.0
@@ -99,9 +100,11 @@ class Reactions:
         try:
             await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
         except Failure as failure:
+            REACTIONS.labels(type.name, method.name, "failed").inc()
             if failure.is_transient and not failure.retryable:
                 raise Failure("unavailable", failure.detail) from failure
             raise
+        REACTIONS.labels(type.name, method.name, "done").inc()
 
     async def _bury(self, type: ObjectType, method: MethodSpec, delivery: Delivery, failure: Failure) -> None:
         payload, source = _arguments(delivery), subjects.join_object_id(*delivery.subject.split(".")[1:3])

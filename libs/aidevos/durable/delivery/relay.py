@@ -25,6 +25,7 @@ from aidevos.durable.client.client import ObjectCaller, issued_at
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.delivery.event_publisher import EventPublisher
 from aidevos.durable.delivery.lanes import Lane, Senders
+from aidevos.durable.delivery.tell_meter import count_done, count_failed
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import Entry
 from aidevos.durable.turns.headers import digest
@@ -55,7 +56,7 @@ class Relay:
         self._tell_age = tell_age
         self._is_confidential = is_confidential
         self._on_sent = on_sent
-        self._events = EventPublisher(bus, on_sent)
+        self._events = EventPublisher(bus, clock, on_sent)
         self._lanes: dict[tuple[Activation, str], Lane] = {}
         self._senders: dict[str, Senders] = {}
 
@@ -123,17 +124,22 @@ class Relay:
         return True
 
     async def _tell(self, activation: Activation, entry: Entry, attempts: int) -> None:
+        _, type, _, method = entry.subject.split(".")
         if issued_at(entry.number) < self._clock.now() - self._tell_age:
             late = Failure("unavailable", "the tell was not applied in time")
+            count_failed(type, method, late, "buried")
             await self._bury(activation, entry, attempts - 1, late)
             return
         request_id = f"{TELL_PREFIX}{entry.number}.{digest(activation.object_id)}"
         try:
             await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
+            count_failed(type, method, failure, "failed" if failure.is_transient else "buried")
             if failure.is_transient:
                 raise
             await self._bury(activation, entry, attempts, failure)
+        else:
+            count_done(type, method, self._clock.now() - issued_at(entry.number))
 
     async def _bury(self, activation: Activation, entry: Entry, attempts: int, failure: Failure) -> None:
         _, type, _, method = entry.subject.split(".")

@@ -15,6 +15,7 @@ from aidevos.durable.delivery.anonymous_letters import AnonymousLetters
 from aidevos.durable.delivery.crash_suspects import CRASHES
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.delivery.stored_tell import Tell, make_letter
+from aidevos.durable.delivery.tell_meter import UNKNOWN, count_done, count_failed
 from aidevos.durable.ownership.router import DurableObjectRouter
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.headers import Reply
@@ -48,6 +49,8 @@ class TellApplier:
         Raises `Failure` if it must be tried again.
         """
         caller = ANONYMOUS
+        type, _, rest = tell.target.partition(".")
+        method, types = rest.partition(".")[2], self._environment.registry.types
         try:
             if tell.headers.get(envelope.AUTHORIZATION) or not self._router.is_open(self._owned_subject(tell)):
                 caller = await self._admission.admit_stored(tell.headers.get(envelope.AUTHORIZATION), tell.at)
@@ -58,11 +61,15 @@ class TellApplier:
                 raise _FinalRefusal("unavailable", "the tell was not applied in time")
             await self._apply(tell, caller)
         except Failure as failure:
-            if failure.retryable and not isinstance(failure, _FinalRefusal):
+            tried_again = failure.retryable and not isinstance(failure, _FinalRefusal)
+            known = type in types and method in types[type].methods
+            count_failed(type, method if known else UNKNOWN, failure, "failed" if tried_again else "buried")
+            if tried_again:
                 raise
-            type, _, rest = tell.target.partition(".")
-            hidden = self._environment.registry.is_confidential(type, rest.partition(".")[2])
+            hidden = self._environment.registry.is_confidential(type, method)
             await self._bury(tell, failure, attempts=crashes + attempt, caller=caller, hidden=hidden)
+        else:
+            count_done(type, method, self._environment.clock.now() - tell.at)
 
     async def bury_stray(self, tell: Tell, failure: Failure) -> None:
         """Bury a tell that no type takes. Raises `Failure` if it must be tried again."""

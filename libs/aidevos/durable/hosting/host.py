@@ -43,13 +43,15 @@ from aidevos.durable.hosting.membership import FORM, Member, Membership
 from aidevos.durable.hosting.peers import Peers
 from aidevos.durable.hosting.placement import Placement
 from aidevos.durable.hosting.placement_events import PlacementEvents
+from aidevos.durable.hosting.readings import hide_host, show_host
 from aidevos.durable.hosting.reception import Reception, answer_requests
 from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.turns.failures import outcome_unknown
 from aidevos.durable.turns.headers import Reply
-from aidevos.observability import metrics
+from aidevos.observability.exposition import exposition
 from aidevos.observability.health import Health
+from aidevos.observability.metrics import PARTITIONS_MOVED
 from aidevos.security.permissions import ANONYMOUS
 
 log = logging.getLogger(__name__)
@@ -158,6 +160,7 @@ class Host:
     async def start(self) -> None:
         """Acquire the lease, join the hosts of the service, and begin to take over a share of the partitions."""
         await self.lease.acquire()
+        show_host(self._partitions, self.lease)
         if self._reports_health:
             await self._answer(subjects.health(self._service), self._on_health)
         await self._answer(subjects.metrics(self._service), self._on_metrics)
@@ -246,6 +249,8 @@ class Host:
             self.lease.end()
 
     async def _stop(self) -> None:
+        hide_host(self._partitions)
+        self._reception.close()
         await self._duties.close()
         await cancel_and_wait(self._tasks)
         await self._description.stop()
@@ -259,6 +264,7 @@ class Host:
     async def _take(self, type: str, claimed: dict[int, str]) -> None:
         """Serve partitions that this host has claimed. The values are their last owners, or empty strings."""
         self._partitions.take(type, claimed)
+        PARTITIONS_MOVED.labels(type).inc(len(claimed))
         opening = (self._reception.subscribe(subjects.owned(type, each)) for each in claimed)
         for partition, subscription in zip(claimed, await asyncio.gather(*opening), strict=True):
             self._calls_of[type, partition] = subscription
@@ -334,7 +340,7 @@ class Host:
             )
             if principal.project or not principal.has(fleet.READ):
                 raise Failure("forbidden", f"metrics need {fleet.READ}")
-            answer = Reply(metrics.exposition())
+            answer = Reply(exposition())
         except Failure as failure:
             answer = Reply.of(failure)
         self._replies.send(message.reply, answer)

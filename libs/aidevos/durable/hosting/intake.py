@@ -78,8 +78,7 @@ class Intake:
         self._dispatched = 0
         self._measured_at = 0.0
         self._swept_at = 0.0
-        # The process's next incarnation has an intake of its own, which then counts.
-        PENDING_REQUESTS.set_function(lambda: self._unanswered)
+        PENDING_REQUESTS.read_from(self, lambda intake: {(): intake._unanswered})
 
     def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         """Dispatch a request soon, or refuse it."""
@@ -102,6 +101,10 @@ class Intake:
         )
         if not self._working:
             self._start()
+
+    def close(self) -> None:
+        """Count no request as pending any more: nobody waits for an answer of this host."""
+        PENDING_REQUESTS.forget(self)
 
     def settle(self, item: Arrival) -> None:
         """Give up the room of a request that was answered."""

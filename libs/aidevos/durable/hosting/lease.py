@@ -79,6 +79,11 @@ class Lease:
         """Return True if this process may answer from memory now."""
         return self._suspended < self._renewed and self._clock.elapsed() < self._renewed + self._ttl - MARGIN
 
+    @property
+    def age(self) -> float:
+        """Seconds since the last renewal that was applied was sent."""
+        return self._clock.elapsed() - self._renewed
+
     def suspend(self) -> None:
         """Invalidate the lease until a renewal that is sent from now on, because a connection was lost."""
         self._suspended = max(self._suspended, self._clock.elapsed())

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from functools import cache, partial
+from time import perf_counter
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -31,6 +32,7 @@ from aidevos.durable.store.port import PAGE_BYTES, Document, Store, StoreError
 from aidevos.durable.turns.activation import describe
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
+from aidevos.observability.metrics import SEARCH_SECONDS
 from aidevos.security.permissions import Principal, Rule
 
 
@@ -52,10 +54,13 @@ class StoredQuery(NamedTuple):
         check_allowed(caller, self.type, self.name, self.allow)
         self.gate.check_query(caller, self.type, self.name)
         args = self.schema.decode(payload or b"{}", content_type)
+        began = perf_counter()
         try:
             return msgspec.json.encode(await self.answer(args, caller))
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
+        finally:
+            SEARCH_SECONDS.labels(self.type.name, self.name).observe(perf_counter() - began)
 
     def count_items(self, payload: bytes, content_type: str | None) -> int:
         """Return how many items these encoded arguments ask for, 1 if they are invalid or the query has no limit."""

@@ -22,7 +22,7 @@ from aidevos.contracts import envelope
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
-from aidevos.durable.client.connection import Connection, encode_message
+from aidevos.durable.client.connection import Connection, encode_message, is_inbox
 from aidevos.durable.hosting.fair_queue import Arrival
 from aidevos.durable.hosting.intake import Intake
 from aidevos.durable.hosting.lease import Lease
@@ -30,11 +30,9 @@ from aidevos.durable.hosting.replies import ReplySender, problem_headers
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.turns.failures import log_unexpected, moved
 from aidevos.durable.turns.headers import Reply, parse_deadline
-from aidevos.observability.metrics import FAILURES
+from aidevos.observability.metrics import FAILURES, REFUSED_REQUESTS
 
 log = logging.getLogger(__name__)
-# Inboxes, and the subjects that the server substitutes for them between accounts.
-REPLY_PREFIXES = (b"_INBOX", b"_R_.")
 PENDING_BYTES = 256 * 1024 * 1024
 # Objects that may wait for a commit before the next requests are dispatched, and the longest pause for that. If the
 # store stands still, requests that need no commit are answered nevertheless.
@@ -42,6 +40,7 @@ COMMITS_WAITING = 250
 LONGEST_PAUSE = 0.25
 LONGEST_RETRY = 30
 _OVERLOADED = FAILURES.labels("nats", "overloaded")
+_REFUSED = REFUSED_REQUESTS.labels("host")
 
 
 class Reception:
@@ -85,6 +84,9 @@ class Reception:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._intake.join(subjects.encode()), within)
 
+    def close(self) -> None:
+        self._intake.close()
+
     def _receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         if reply and not is_inbox(reply):
             FAILURES.labels("nats", "bad-request").inc()
@@ -94,6 +96,7 @@ class Reception:
 
     def _refuse(self, reply: bytes, wait: float) -> None:
         _OVERLOADED.inc()
+        _REFUSED.inc()
         if reply:
             # Without a connection, the caller gets nothing and repeats the request.
             with suppress(NatsError):
@@ -177,14 +180,6 @@ async def answer_requests(connection: Client, subject: str, handler: Callable[[M
             log.warning("refused a request on %s whose reply subject is not an inbox", message.subject)
 
     return await connection.subscribe(subject, cb=guarded)
-
-
-def is_inbox(reply: bytes) -> bool:
-    """Return True if a host may answer to this subject.
-
-    The server lets a host reply to any subject. Only inboxes are safe: others could be events or KV keys.
-    """
-    return reply.startswith(REPLY_PREFIXES)
 
 
 @lru_cache

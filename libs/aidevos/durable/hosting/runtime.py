@@ -16,6 +16,7 @@ from aidevos.durable.delivery.local_caller import LocalCaller
 from aidevos.durable.delivery.relay import Relay
 from aidevos.durable.hosting.newer_schemas import NewerSchemas
 from aidevos.durable.hosting.queries import FindActive, StoredQuery, stored_queries
+from aidevos.durable.hosting.readings import hide_objects, show_objects
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
 from aidevos.durable.ownership.alarm_clock import AlarmClock
@@ -93,6 +94,7 @@ class Runtime:
             save=self._save,
             on_loaded=self._on_loaded,
         )
+        show_objects(self.catalogue.residents, self.alarms, clock)
         self.router = DurableObjectRouter(self.environment, self.catalogue, runner, gate, self.tasks.track)
         self._relay = Relay(
             bus,
@@ -136,6 +138,7 @@ class Runtime:
 
     async def close(self) -> None:
         """End all background work. Unsent entries stay in their outboxes."""
+        hide_objects(self.catalogue.residents, self.alarms)
         await self._relay.close()
         await self.tasks.close()
 

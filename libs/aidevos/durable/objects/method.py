@@ -15,6 +15,7 @@ from aidevos.durable.objects.checks import check_type
 from aidevos.durable.objects.declaration import Declaration
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.schema import Schema
+from aidevos.observability.instruments import Distribution
 from aidevos.security.permissions import Rule
 
 SUSPENDING = {"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "YIELD_VALUE"}
@@ -25,7 +26,8 @@ class MethodSpec:
     """One method as the host calls it.
 
     `default_arguments` are the arguments of a call without a payload, or None if some are required or mutable.
-    `never_suspends` is true if the method contains no `await`, so it can run without a task.
+    `never_suspends` is true if the method contains no `await`, so it can run without a task. `turn_timers` measure its
+    turns, by their outcome.
     """
 
     __slots__ = (
@@ -47,6 +49,7 @@ class MethodSpec:
         "result_msgpack",
         "schema",
         "turn_deadline",
+        "turn_timers",
     )
 
     def __init__(self, function: Callable[..., Awaitable[Any]], declaration: Declaration) -> None:
@@ -64,6 +67,7 @@ class MethodSpec:
         self.reaction = declaration.reaction
         self.allow: Rule = declaration.allow
         self.doc = inspect.getdoc(function) or ""
+        self.turn_timers: dict[str, Distribution] = {}
         self.never_suspends = _cannot_suspend(function)
         arguments, self.result = _signature(function)
         # Decoders that accept only the declared result; None if anything may be returned.

@@ -19,6 +19,7 @@ from aidevos.durable.objects.checks import check_init, check_names, find_state_t
 from aidevos.durable.objects.declaration import Event, Management, Search, View, command, query
 from aidevos.durable.objects.if_match import check_if_match
 from aidevos.durable.objects.running import RunningTurn, current_turn, refuse_state
+from aidevos.observability.author_metrics import ObjectMetrics
 from aidevos.security.permissions import Principal, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
@@ -162,6 +163,14 @@ class BaseDurableObject(Generic[State]):
     def now(self) -> float:
         """The time of the turn in seconds since the epoch, by the host's clock."""
         return self._running().now
+
+    @property
+    def metrics(self) -> ObjectMetrics:
+        """Metrics of the object's type, which operators see as `app_<name>` with the label `type`.
+
+        They count at once, also in a query, and in a command that is undone later.
+        """
+        return ObjectMetrics(self.object_type)
 
     def emit(self, event: Event) -> None:
         """Publish an event once this turn is committed, and only then."""

@@ -29,6 +29,8 @@ from aidevos.durable.objects.resources import Resources
 from aidevos.durable.objects.schema import Schema, nests_freely
 from aidevos.durable.objects.weight import Weight
 from aidevos.durable.store import codec
+from aidevos.observability.instruments import Distribution
+from aidevos.observability.metrics import MAILBOX_WAIT
 from aidevos.security.permissions import services
 
 
@@ -78,6 +80,11 @@ class ObjectType:
             self.description = describe(cls, self.methods.values())
         except TypeError as error:
             raise TypeError(f"{cls.__name__} can't be described: {error}") from None
+
+    @functools.cached_property
+    def mailbox_wait(self) -> Distribution:
+        """The measure of how long requests wait for their turns."""
+        return MAILBOX_WAIT.labels(self.name)
 
     def _add_upcast(self, name: str, version: int) -> None:
         check_upcast(self.cls, name, version, self.cls.schema_version)

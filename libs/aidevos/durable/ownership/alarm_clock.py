@@ -25,7 +25,6 @@ from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
-from aidevos.observability.metrics import ALARMS_WAITING
 from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
@@ -190,7 +189,6 @@ class AlarmClock:
                 late = [each for each in found if each[1] <= now - LATE_AFTER]
                 found = late + await store.list_due(type, partitions, now - LATE_AFTER, now + ahead, CAPACITY)
             await self._environment.slices.map(partial(self._schedule_found, type, now, ahead), found)
-        ALARMS_WAITING.set(len(self._schedule))
 
     def _schedule_found(self, type: str, now: float, ahead: float, found: tuple[str, float]) -> None:
         id, at = found
@@ -220,6 +218,11 @@ class AlarmClock:
             self.ring(activation)
         else:
             self.schedule_next(activation)
+
+    @property
+    def waiting(self) -> int:
+        """The number of objects with alarms that are due or due soon."""
+        return len(self._schedule)
 
     def next_at(self) -> float:
         """Return the time of the next scheduled alarm, or infinity."""

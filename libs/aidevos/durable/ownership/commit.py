@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from time import perf_counter
 from typing import NamedTuple
 
 from aidevos.contracts.errors import Failure
@@ -28,6 +29,7 @@ from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import moved, not_applied, outcome_unknown
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.pending import PendingCommit, fail_waiting, take_all
+from aidevos.observability.metrics import COMMIT_BATCH_SIZE, COMMIT_BYTES, COMMIT_SECONDS, COMMITS
 
 log = logging.getLogger(__name__)
 BATCH_COUNT = 500
@@ -78,6 +80,7 @@ class GroupCommit:
         self._task: asyncio.Task[None] | None = None
         self._to_clear: dict[Activation, None] = {}
         self._in_progress = 0
+        self._written = COMMITS.labels(type, "written")
 
     @property
     def waiting(self) -> int:
@@ -112,6 +115,7 @@ class GroupCommit:
                 self._in_progress = len(batch)
                 if batch:
                     outcomes = await self._apply([commit for _, commit in batch.values()])
+                    self._count(outcomes)
                     settling = self._settle_each(batch, outcomes)
                     if len(batch) > SETTLED_AT_ONCE:
                         await self._environment.slices.run(settling)
@@ -137,11 +141,24 @@ class GroupCommit:
             yield
 
     async def _apply(self, commits: list[Commit]) -> list[Outcome]:
+        COMMIT_BATCH_SIZE.observe(len(commits))
+        COMMIT_BYTES.observe(sum(commit.size for commit in commits))
+        began = perf_counter()
         try:
             return await self._environment.store.commit(self._type, commits)
         except Exception:
             log.exception("committing objects of %s failed in an unexpected way", self._type)
             return [Outcome.UNKNOWN] * len(commits)
+        finally:
+            COMMIT_SECONDS.observe(perf_counter() - began)
+
+    def _count(self, outcomes: list[Outcome]) -> None:
+        written = outcomes.count(Outcome.APPLIED)
+        self._written.inc(written)
+        if written < len(outcomes):
+            for outcome in outcomes:
+                if outcome is not Outcome.APPLIED:
+                    COMMITS.labels(self._type, outcome.value).inc()
 
     def _give_up(self, activation: Activation, pending: PendingCommit) -> None:
         """Fail everything that still waits for a commit whose settling has raised."""
@@ -198,6 +215,7 @@ class GroupCommit:
                 commit = activation.seal(pending, now)
             except Exception:
                 log.exception("%s: a commit could not be assembled", activation.object_id, extra=activation.log_fields)
+                COMMITS.labels(self._type, "failed").inc()
                 fail_waiting(pending, not_applied())
                 self._catalogue.discard(activation)
                 continue

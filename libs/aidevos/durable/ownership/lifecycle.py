@@ -28,7 +28,7 @@ from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.mailbox import Mailbox
 from aidevos.durable.turns.request import Request
-from aidevos.observability.metrics import ACTIVE_OBJECTS, OUTBOX_ENTRIES
+from aidevos.observability.metrics import ACTIVATIONS, HIBERNATIONS
 
 log = logging.getLogger(__name__)
 HOOK_WITHIN = 10.0
@@ -110,8 +110,6 @@ class Lifecycle:
         Past the bound, an object also leaves if only its outbox is left to do, which a later scan finds again.
         """
         residents = self._catalogue.residents
-        ACTIVE_OBJECTS.set(len(self._catalogue))
-        OUTBOX_ENTRIES.set(residents.entries)
         now = asyncio.get_running_loop().time()
         idle_since = now - self._environment.limits.idle_after
         await self._environment.slices.run(self._hibernate_idle(idle_since))
@@ -135,6 +133,7 @@ class Lifecycle:
 
     def _hibernate(self, activation: Activation) -> None:
         self._catalogue.forget(activation)
+        HIBERNATIONS.labels(activation.type.name).inc()
         activation.mailbox.close()
         if type(activation.object).on_hibernate is not BaseDurableObject.on_hibernate:
             self._environment.spawn(_call_on_hibernate(activation))
@@ -220,6 +219,7 @@ class Lifecycle:
             self._environment.spawn(self._load(activation, claim=True))
             return
         if activation.claimed:
+            ACTIVATIONS.labels(activation.type.name).inc()
             self._catalogue.residents.add(activation)
             self._on_loaded(activation)
         else:

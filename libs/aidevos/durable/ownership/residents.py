@@ -18,24 +18,35 @@ from itertools import count
 from aidevos.durable.turns.activation import Activation
 
 
+class Tally:
+    """What the objects of one type take. `senders` are those with entries in their outboxes."""
+
+    __slots__ = ("entries", "memory", "objects", "senders")
+
+    def __init__(self) -> None:
+        self.objects = 0
+        self.memory = 0
+        self.entries = 0
+        self.senders: dict[Activation, None] = {}
+
+
 class Residents:
     """The loaded activations of one process. `limit` is the bound of their memory in bytes."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.tallies: dict[str, Tally] = {}
         self._sizes: dict[Activation, tuple[int, int]] = {}
         self._uses: list[tuple[float, int, Activation]] = []
         self._serial = count()
         self.memory = 0
-        # Outbox entries, and the objects that have some.
-        self.entries = 0
-        self.senders = 0
         # Set while memory exceeds its bound.
         self.pressed = asyncio.Event()
 
     def add(self, activation: Activation) -> None:
         """Count an activation that was just loaded."""
         self._sizes[activation] = (0, 0)
+        self.tallies.setdefault(activation.type.name, Tally()).objects += 1
         self._push(activation, activation.last_used)
         self.recount(activation)
 
@@ -44,13 +55,24 @@ class Residents:
         before = self._sizes.get(activation)
         if before is not None:
             self._sizes[activation] = now = (activation.weigh(), len(activation.outbox))
-            self._count(before, now)
+            self._count(activation, before, now)
 
     def remove(self, activation: Activation) -> None:
         """Forget an activation that leaves memory."""
         before = self._sizes.pop(activation, None)
         if before is not None:
-            self._count(before, (0, 0))
+            self.tallies[activation.type.name].objects -= 1
+            self._count(activation, before, (0, 0))
+
+    @property
+    def entries(self) -> int:
+        """The outbox entries of all objects."""
+        return sum(tally.entries for tally in self.tallies.values())
+
+    @property
+    def senders(self) -> int:
+        """The number of objects that have outbox entries."""
+        return sum(len(tally.senders) for tally in self.tallies.values())
 
     def unused_since(self, moment: float) -> Iterator[Activation | None]:
         """Yield the activations that were last used before this moment, the longest unused one first.
@@ -75,10 +97,16 @@ class Residents:
     def _push(self, activation: Activation, used: float) -> None:
         heapq.heappush(self._uses, (used, next(self._serial), activation))
 
-    def _count(self, before: tuple[int, int], after: tuple[int, int]) -> None:
-        self.memory += after[0] - before[0]
-        self.entries += after[1] - before[1]
-        self.senders += bool(after[1]) - bool(before[1])
+    def _count(self, activation: Activation, before: tuple[int, int], after: tuple[int, int]) -> None:
+        tally, grown = self.tallies[activation.type.name], after[0] - before[0]
+        self.memory += grown
+        tally.memory += grown
+        if after[1] != before[1]:
+            tally.entries += after[1] - before[1]
+            if not after[1]:
+                del tally.senders[activation]
+            elif not before[1]:
+                tally.senders[activation] = None
         if self.memory > self._limit:
             self.pressed.set()
         else:

@@ -96,6 +96,7 @@ def _bury(turn: Turn, spent: Scheduled, failure: Failure) -> Scheduled | None:
     except Failure:
         return spent.postpone(turn.now, spent.failed, _alarm_seed(turn))
     turn.effects.entries.append(letter)
+    ALARMS.labels("buried").inc()
     return spent.advance()
 
 

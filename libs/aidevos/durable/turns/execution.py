@@ -34,6 +34,7 @@ from aidevos.durable.turns.mailbox import Mailbox
 from aidevos.durable.turns.outcome import answer_when_committed, complete, record_outcome, roll_back
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
+from aidevos.durable.turns.turn_timer import start_timer, stop_timer
 
 log = logging.getLogger(__name__)
 # Seconds in which a cancelled method must end.
@@ -167,6 +168,7 @@ class TurnRunner:
         except Failure as failure:
             _end(turn, None, failure)
             return None
+        start_timer(turn)
         if request.method.never_suspends and not turn.counts_attempt_first:
             _run_inline(turn)
             return None
@@ -177,6 +179,7 @@ class TurnRunner:
         method = f"{turn.activation.object_id}.{turn.request.method.name}"
         log.error("%s goes on although it was cancelled: the object is loaded anew", method)
         turn.close()
+        stop_timer(turn, failure)
         turn.request.fail(failure)
         self._discard(turn.activation)
 
@@ -238,7 +241,9 @@ async def _run_in_task(turn: Turn, abandon: Callable[[Turn, Failure], None]) -> 
     if _is_cancelled(error):
         turn.close()
         roll_back(turn.activation)
-        request.fail(moved_during_turn())
+        moved = moved_during_turn()
+        stop_timer(turn, moved)
+        request.fail(moved)
         raise asyncio.CancelledError
     if limit.expired():
         # Also if the method has swallowed its cancellation.
@@ -274,7 +279,9 @@ def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
     activation, request = turn.activation, turn.request
     turn.close()
     if activation.broken:
-        request.fail(moved_during_turn())
+        moved = moved_during_turn()
+        stop_timer(turn, moved)
+        request.fail(moved)
         return
     try:
         if error is None:
@@ -286,6 +293,7 @@ def _end(turn: Turn, result: Any, error: BaseException | None) -> None:
         roll_back(activation)
         error = raised
         reply = Reply.of(_failure(raised, turn))
+    stop_timer(turn, error)
     if request.ephemeral and not (error and _is_transient(error)):
         outcome = Record(request.fingerprint, reply.payload, reply.failed, turn.now, tell=False)
         activation.remember(request.ephemeral, outcome)

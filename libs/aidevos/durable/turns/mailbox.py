@@ -12,11 +12,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from time import perf_counter
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.turns.request import Request
+from aidevos.observability.metrics import REFUSED_REQUESTS, measuring
 
 Start = Callable[[Request], "asyncio.Task[None] | None"]
+_REFUSED = REFUSED_REQUESTS.labels("mailbox")
 
 
 class Mailbox:
@@ -37,7 +40,10 @@ class Mailbox:
     def put(self, request: Request) -> None:
         """Queue a request, and run whatever can run. Raises `overloaded`."""
         if len(self._queue) >= self._limit:
+            _REFUSED.inc()
             raise Failure("overloaded", f"{self._limit} requests already wait for this object", retry_after=1.0)
+        if measuring.on:
+            request.queued_at = perf_counter()
         self._queue.append(request)
         self.pump()
 

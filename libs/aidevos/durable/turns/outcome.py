@@ -21,6 +21,8 @@ from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
 from aidevos.observability.metrics import ALARMS
 
+_FIRED = ALARMS.labels("fired")
+
 
 def answer_when_committed(environment: Environment, activation: Activation, request: Request, reply: Reply) -> None:
     """Answer from memory, once every commit that the answer shows is durable. Without ownership, answer `moved`."""
@@ -123,7 +125,7 @@ def _encode(result: Any, request: Request) -> bytes:
 def _commit(turn: Turn, reply: Reply, changed: bool) -> None:
     effects = turn.effects
     if effects.ringing is not None:
-        ALARMS.labels("fired").inc()
+        _FIRED.inc()
         effects.alarms.setdefault(effects.alarm, effects.ringing.advance())
     if not (changed or effects.entries or effects.alarms or turn.request.key):
         answer_when_committed(turn.environment, turn.activation, turn.request, reply)

@@ -37,6 +37,7 @@ class Request:
         "membership",
         "method",
         "principal",
+        "queued_at",
         "request_id",
         "respond",
         "restarted",
@@ -90,6 +91,8 @@ class Request:
         self.restarted = False
         # Kept by the gate: the caller's membership in the object's project.
         self.membership: object = None
+        # When it was put into the mailbox, in seconds of `perf_counter`; 0 if that isn't measured.
+        self.queued_at = 0.0
 
     def fail(self, failure: Failure) -> None:
         self.respond(Reply.of(failure))

@@ -52,6 +52,8 @@ class Turn:
         self.counts_attempt_first = False
         self.returns_view = False
         self.holder: object | None = activation.object
+        # When its method began, in seconds of `perf_counter`; 0 if that isn't measured.
+        self.began_at = 0.0
         self._join = join
         self._calls = 0
         self._id = ""

@@ -147,7 +147,7 @@ async def test_what_nobody_has_thought_of_holds_up_a_tell_and_loses_neither_it_n
 
 
 async def test_tells_without_a_valid_credential_leave_few_letters_and_no_messages(world: World) -> None:
-    refused = REFUSED_TELLS._value.get()
+    refused = REFUSED_TELLS.labels().value
     count = RATE.capacity + 20
     world.troubles = [Failure("unauthenticated", "no") for _ in range(count)]
     for line in range(count):
@@ -158,7 +158,7 @@ async def test_tells_without_a_valid_credential_leave_few_letters_and_no_message
     assert len(letters) == RATE.capacity
     assert {(letter.payload, letter.message_kept, letter.source) for letter in letters} == {(b"", False, "")}
     assert max(len(letter.subject) for letter in letters) == SUBJECT_LIMIT
-    assert REFUSED_TELLS._value.get() == refused + count
+    assert REFUSED_TELLS.labels().value == refused + count
 
 
 async def test_a_tell_that_is_refused_with_a_valid_credential_keeps_its_message(world: World) -> None:

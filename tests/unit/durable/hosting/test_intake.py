@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
 from prometheus_client import REGISTRY
@@ -38,9 +39,11 @@ class Setup:
 
 
 @pytest.fixture
-async def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+async def setup(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Setup]:
     monkeypatch.setattr(intakes, "SMALL", 10)
-    return Setup()
+    setup = Setup()
+    yield setup
+    setup.intake.close()
 
 
 async def test_what_arrives_is_dispatched(setup: Setup) -> None:
@@ -64,8 +67,8 @@ async def test_requests_count_as_pending_until_they_are_answered(setup: Setup) -
     assert (before, dispatched, pending()) == (3, 3, 2)
 
 
-def pending() -> float | None:
-    return REGISTRY.get_sample_value("aidevos_pending_requests")
+def pending() -> float:
+    return REGISTRY.get_sample_value("aidevos_pending_requests") or 0.0
 
 
 @pytest.mark.parametrize("deadline", ["9" * 400, "9" * 5000, "-1", "soon"])

@@ -59,9 +59,9 @@ async def running(events: PlacementEvents) -> AsyncIterator[None]:
 
 @contextmanager
 def dropped(count: int) -> Iterator[None]:
-    before = DROPPED_PLACEMENT_EVENTS._value.get()
+    before = DROPPED_PLACEMENT_EVENTS.labels().value
     yield
-    assert DROPPED_PLACEMENT_EVENTS._value.get() == before + count
+    assert DROPPED_PLACEMENT_EVENTS.labels().value == before + count
 
 
 async def test_a_life_of_a_host_is_told_in_order(caplog: pytest.LogCaptureFixture) -> None:

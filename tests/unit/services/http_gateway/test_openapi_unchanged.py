@@ -76,6 +76,8 @@ INTENDED: dict[str, str] = {
     # All operations of a kind have the same documentation.
     r"/paths/~1data.*~1import/post/responses/4(09|12)/.*": "the failures of changes",
     r"/paths/~1metrics/get/responses/(408|413|415|429|504)/.*": "the failures of operations with a credential",
+    r"/paths/~1metrics/get/(parameters|description|summary).*": "the metrics of the whole fleet",
+    r"/components/schemas/task[-.](CountDue|count_due).*": "services count the tasks that wait",
     r"/paths/~1examples~1chat/get/responses/503/.*": "the failures of operations without a credential",
     r"/paths/~1api-keys/get/parameters/query parent/.*": "keys can be found by the key that made them",
     r"/components/schemas/(api_key-)?(APIKey|ApiKeyPage|NewApiKey|ApiKeyState|FindApiKeys)/(.*parent|required).*": (

@@ -1,0 +1,38 @@
+"""The measurement of turns: how long a request waited for its turn, and how long the turn took, by its outcome."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from aidevos.contracts.errors import Failure
+from aidevos.durable.turns.turn import Turn
+from aidevos.observability.metrics import TURN_SECONDS, measuring
+
+# Codes of turns that were ended before their method was done.
+STOPPED = ("turn-timeout", "deadline-exceeded", "moved")
+
+
+def start_timer(turn: Turn) -> None:
+    """Note that the method of a turn begins, and for how long its request has waited."""
+    if measuring.on:
+        turn.began_at = perf_counter()
+        if turn.request.queued_at:
+            turn.activation.type.mailbox_wait.observe(turn.began_at - turn.request.queued_at)
+
+
+def stop_timer(turn: Turn, error: BaseException | None) -> None:
+    """Count a turn that has ended, with the error that its caller gets."""
+    if turn.began_at:
+        outcome = "ok" if error is None else _outcome(error)
+        timers = turn.request.method.turn_timers
+        timer = timers.get(outcome)
+        if timer is None:
+            name = turn.activation.type.name
+            timer = timers[outcome] = TURN_SECONDS.labels(name, turn.request.method.name, outcome)
+        timer.observe(perf_counter() - turn.began_at)
+
+
+def _outcome(error: BaseException) -> str:
+    if not isinstance(error, Failure) or error.code == "internal":
+        return "failed"
+    return "stopped" if error.code in STOPPED else "refused"
