@@ -16,6 +16,8 @@ from aidevos.settings import PREFIX
 
 from .processes import MARK
 
+# How the variables of OpenTelemetry begin, which each process reads for itself.
+OTEL = "OTEL_"
 FILE = "environment.json"
 # What the supervisor has of its own, and what is for one command only.
 KEPT = (MARK, "AIDEVOS_HOME", "AIDEVOS_BACKUP_PASSPHRASE", "AIDEVOS_BACKUP_PASSPHRASE_FILE")
@@ -23,7 +25,7 @@ KEPT = (MARK, "AIDEVOS_HOME", "AIDEVOS_BACKUP_PASSPHRASE", "AIDEVOS_BACKUP_PASSP
 
 def of_shell() -> dict[str, str]:
     """Return the variables of this process that are settings of a fleet."""
-    return {name: value for name, value in os.environ.items() if name.startswith(PREFIX) and name not in KEPT}
+    return {name: value for name, value in os.environ.items() if name.startswith((PREFIX, OTEL)) and name not in KEPT}
 
 
 def save(home: Path, variables: dict[str, str]) -> None:

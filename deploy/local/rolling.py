@@ -19,6 +19,7 @@ from aidevos.variables import read
 
 from . import environment
 from .control import FleetError, Supervisor
+from .environment import OTEL
 from .joining import wait_until_joined
 from .programs import CONFIG_FILE, STAND_IN, Replica, add_services, count_all, name_counts, replicas
 
@@ -65,10 +66,12 @@ class RunningFleet:
         """Return what to do about settings that differ from those of the fleet, or "" if none does."""
         given, named = load(variables, home=self._home), read(variables, fields(Settings)).keys() - {"replicas"}
         differing = [name for name in sorted(named) if getattr(given, name) != getattr(self._settings, name)]
-        if not differing:
+        running = environment.load(self._home)
+        tracing = [name for name in sorted(variables) if name.startswith(OTEL) and variables[name] != running.get(name)]
+        if not (differing or tracing):
             return ""
         command = "`make down` and `make up` apply" if {*differing} & {*FIXED} else "`make restart` applies"
-        shown = ", ".join(PREFIX + name.upper() for name in differing)
+        shown = ", ".join([*(PREFIX + name.upper() for name in differing), *tracing])
         return f"The running fleet has other values of {shown}: {command} yours."
 
     def mend(self) -> None:

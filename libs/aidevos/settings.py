@@ -117,6 +117,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     0: it serves none, and measures neither requests nor turns."""
     metrics_host: str = "127.0.0.1"
     """Address at which this process serves its metrics, without a credential."""
+    slow_turn: Seconds = 1.0
+    """Time from which on a request to an object counts as slow, from its arrival to its answer: the slow log has a line
+    about it, and its trace is recorded even if it isn't sampled."""
+    slow_commit: Seconds = 1.0
+    """Time from which on the slow log has a line about one write of commits to MongoDB."""
+    slow_search: Seconds = 1.0
+    """Time from which on the slow log has a line about a list, a search or a view."""
     log_level: str = "INFO"
     """Least severe level that is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`. Loggers may have their own,
     like `INFO,aidevos.durable.turns=DEBUG`."""

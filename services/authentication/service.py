@@ -9,6 +9,7 @@ from aidevos.contracts import access_tokens, audit
 from aidevos.contracts.api_keys import HOLDER_TYPE as KEYS_TYPE
 from aidevos.contracts.webhooks import HOLDER_TYPE as WEBHOOKS_TYPE
 from aidevos.observability.metrics import HASHING_QUEUE, REFUSED_REQUESTS
+from aidevos.observability.slow_log import note_wait
 from aidevos.security.passwords import Passwords
 from aidevos.security.sealed import Sealer
 from aidevos.security.throttle import AddressThrottle
@@ -41,7 +42,7 @@ async def mint(settings: Settings) -> AsyncIterator[Mint]:
 
 @resource
 async def passwords(settings: Settings) -> AsyncIterator[Passwords]:
-    found = Passwords(settings, REFUSED_REQUESTS.labels("hashing").inc)
+    found = Passwords(settings, REFUSED_REQUESTS.labels("hashing").inc, note_wait)
     HASHING_QUEUE.read_from(found, lambda each: {(): each.pending})
     yield found
 

@@ -24,9 +24,11 @@ import msgspec
 from aidevos import DurableObjectClient, Failure
 from aidevos.contracts import subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
+from aidevos.contracts.events import trace_of
 from aidevos.contracts.webhooks import CHANGED, DELIVERY_TYPE, SEARCH, TYPE, WebhookInfo, WebhookPage, delivery_id
-from aidevos.feeds import Batcher, Delivery, EventBus, EventStream, Mirror, bury, read_all
+from aidevos.feeds import Batcher, Delivery, EventBus, EventStream, Mirror, bury, describe_event, read_all
 from aidevos.feeds.shown_events import parse_event
+from aidevos.observability import tracing
 
 from .owners import Owners
 from .subscriptions import Subscriptions, wants
@@ -84,7 +86,8 @@ class FanOut:
         """Start the deliveries of an event, or take note of a webhook's change."""
         if _is_change(delivery):
             await self._changes.get(_time_of(delivery))
-        else:
+            return
+        with tracing.joining(trace_of(delivery.payload), "consumer", describe_event, delivery.subject):
             await self._begin_all(delivery)
 
     async def _begin_all(self, delivery: Delivery) -> None:

@@ -35,6 +35,7 @@ from aidevos.observability import logs
 from aidevos.observability.health import Health
 from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_rarely
+from aidevos.process.observation import observing
 from aidevos.process.probes import answering_probes
 from aidevos.process.scraping import answer_gateways, showing_metrics
 from aidevos.process.stack import AccessControl, background, open_connection
@@ -217,7 +218,7 @@ class Application:
         await receive()
         _end_with_parent()
         try:
-            with stop_signalled() as stop:
+            with observing(self._settings, SERVICE), stop_signalled() as stop:
                 async with open_application(self._settings, stop) as self._app:
                     await send({"type": "lifespan.startup.complete"})
                     await receive()

@@ -87,12 +87,9 @@ class Forwarder:
         """Return the options for `request`, taken from the HTTP request's headers."""
         left = request.header(b"deadline")
         match = request.header(b"if-match")
-        trace = request.header(b"traceparent")
         forwarded = {envelope.CLIENT_ADDRESS: request.address, envelope.HTTP_REQUEST_ID: request.scope[REQUEST_ID]}
         if match is not None:
             forwarded[envelope.IF_MATCH] = headers.parse_entity_tags("If-Match", match)
-        if trace is not None and headers.is_trace(trace):
-            forwarded[envelope.TRACEPARENT] = trace
         return {
             "authorization": request.header(b"authorization"),
             "request_id": key_of(request),

@@ -66,6 +66,7 @@ from aidevos.contracts.tasks import (
 )
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.feeds import webhook_sender as webhooks
+from aidevos.observability import tracing
 from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import check_role
 from aidevos.queries import Search, View
@@ -154,6 +155,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         if self.state.project:
             raise Failure("exists", "a task with this ID exists already")
         self.state = TaskState(project=project, kind=kind, created_by=self.caller.subject, created_at=self.now)
+        self.state.trace = tracing.traceparent()
         self.emit(Created(project, kind, "queued", version=self.version + 1))
         plan = Plan(payload=payload or {}, priority=priority, run_at=run_at, timeout=timeout, retry=retry or Retry())
         self._take(plan, "args.payload")
@@ -198,6 +200,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
         state = self.state
         state.attempts, state.progress, state.sends = 0, 0.0, state.sends + 1
         state.result, state.error, state.started_at, state.finished_at = "null", None, None, None
+        state.trace = tracing.traceparent()
         # A retry must not use the permissions of another user.
         self._act_for(self.caller)
         self._queue(self.now)
@@ -246,6 +249,7 @@ class TaskDO(BaseDurableObject[TaskState], type=TYPE, management="read_only"):
             timeout=state.timeout,
             lease=self.settings.task_lease,
             created_by=state.created_by,
+            trace=state.trace,
         )
 
     @command(allow=services())

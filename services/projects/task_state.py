@@ -30,7 +30,7 @@ class TaskState(msgspec.Struct):
     order matters. `due` orders runnable tasks, lowest first, and is None for all others. `run` is the
     ID of the attempt in progress. `sends` counts the attempts whose requests are known to be over. The
     maker is the user with whose permissions the task acts, limited to the API key `maker_key` if there
-    is one.
+    is one. `trace` is the `traceparent` of the request that the task was created or retried with.
     """
 
     project: str = ""
@@ -56,6 +56,7 @@ class TaskState(msgspec.Struct):
     sends: int = 0
     maker: str = ""
     maker_key: str = ""
+    trace: str = ""
 
 
 def place_in_line(priority: int, run_at: float) -> float:

@@ -128,7 +128,7 @@ def gate_off() -> Iterator[None]:
 
     def answer_at_once(turn: Any, reply: Reply, *, durable: bool) -> None:
         turn.request.respond(reply)
-        turn.request.respond = lambda _: None
+        turn.request._respond = lambda _: None
         record(turn, reply, durable=durable)
 
     with patch.object(outcomes, "record_outcome", answer_at_once):

@@ -12,6 +12,7 @@ HTTP_REQUEST_ID = "X-Request-Id"
 DEADLINE = "Deadline"
 IF_MATCH = "If-Match"
 TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
 CALL_CHAIN = "Call-Chain"
 # Any value means that the request may only reach a query. Queries send it with their own calls.
 QUERY_ONLY = "Query-Only"
@@ -21,8 +22,8 @@ CONTENT_TYPE = "Content-Type"
 ERROR_CODE = "Nats-Service-Error-Code"
 ERROR = "Nats-Service-Error"
 HEADERS = frozenset(
-    {AUTHORIZATION, REQUEST_ID, REQUEST_ACK, DEADLINE, IF_MATCH, TRACEPARENT, CALL_CHAIN, QUERY_ONLY, CONTENT_TYPE}
-    | {HTTP_REQUEST_ID, CLIENT_ADDRESS, ERROR_CODE, ERROR}
+    {AUTHORIZATION, REQUEST_ID, REQUEST_ACK, DEADLINE, IF_MATCH, CALL_CHAIN, QUERY_ONLY, CONTENT_TYPE}
+    | {TRACEPARENT, TRACESTATE, HTTP_REQUEST_ID, CLIENT_ADDRESS, ERROR_CODE, ERROR}
 )
 
 JSON = "application/json"

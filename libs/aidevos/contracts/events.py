@@ -20,6 +20,9 @@ class CloudEvent(msgspec.Struct, Generic[Data], kw_only=True):
 
     `source` is `/durable-objects/<type>:<id>`, `type` is `<type>.<name>`, `time` is RFC 3339 in UTC,
     and the object's type defines `data`.
+
+    The extension `project` names the project of an object that belongs to one, and `traceparent` the trace in which the
+    event happened (https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md).
     """
 
     specversion: Literal["1.0"] = "1.0"
@@ -29,6 +32,8 @@ class CloudEvent(msgspec.Struct, Generic[Data], kw_only=True):
     time: str
     datacontenttype: Literal["application/json"] = "application/json"
     data: Data
+    project: str | msgspec.UnsetType = msgspec.UNSET
+    traceparent: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def object_id(self) -> str:
@@ -37,6 +42,21 @@ class CloudEvent(msgspec.Struct, Generic[Data], kw_only=True):
 
 
 AnyEvent = CloudEvent[Any]
+
+
+class _Traced(msgspec.Struct):
+    traceparent: str = ""
+
+
+_traced = msgspec.json.Decoder(_Traced)
+
+
+def trace_of(event: bytes) -> str:
+    """Return the `traceparent` of an encoded event, as the extension Distributed Tracing has it, or an empty string."""
+    try:
+        return _traced.decode(event).traceparent
+    except msgspec.DecodeError:
+        return ""
 
 
 def is_pattern(text: str) -> bool:

@@ -161,7 +161,7 @@ class Assignment(msgspec.Struct, kw_only=True):
     """The task that `start` gives a worker.
 
     `run` identifies the attempt in all later messages and is never reused. `attempt` counts from 1. The
-    worker must report at least once every `lease` seconds.
+    worker must report at least once every `lease` seconds. `trace` is the `traceparent` of the task.
     """
 
     id: str
@@ -174,6 +174,7 @@ class Assignment(msgspec.Struct, kw_only=True):
     timeout: float
     lease: float
     created_by: str
+    trace: str = ""
 
 
 class Order(msgspec.Struct, kw_only=True):

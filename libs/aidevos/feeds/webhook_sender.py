@@ -20,13 +20,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx2
 import idna
 from standardwebhooks import Webhook
 
+from aidevos.contracts.envelope import TRACESTATE
 from aidevos.contracts.errors import Failure
+from aidevos.observability import tracing
+from aidevos.observability.slow_log import waiting
 from aidevos.settings import Network
 
 SECRET_PREFIX = "whsec_"  # noqa: S105
@@ -150,10 +153,21 @@ class WebhookSender:
         address is reported like one that doesn't exist.
         """
         target = _parse(url)
+        sent = dict(headers)
+        if (trace := tracing.current()) is not None:
+            with tracing.Outgoing(trace, "client", describe_post, url) as post:
+                post.inject(sent)
+                # The tracestate is for the fleet's own tools.
+                sent.pop(TRACESTATE, None)
+                return await self._send(target, body, sent)
+        return await self._send(target, body, sent)
+
+    async def _send(self, target: httpx2.URL, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
         try:
-            async with asyncio.timeout(self._timeout):
-                addresses = await self._addresses(target)
-                return await self._post(target, addresses, body, headers)
+            with waiting("the receiver of a webhook"):
+                async with asyncio.timeout(self._timeout):
+                    addresses = await self._addresses(target)
+                    return await self._post(target, addresses, body, headers)
         except (TimeoutError, httpx2.TimeoutException):
             raise Failure("unavailable", f"{target.host} did not answer within {self._timeout:g} seconds") from None
         except (httpx2.HTTPError, OSError) as error:
@@ -208,6 +222,13 @@ class WebhookSender:
                 if len(received) >= ANSWER_LIMIT:
                     break
             return WebhookResponse(response.status_code, bytes(received[:ANSWER_LIMIT]))
+
+
+def describe_post(url: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes of the span of a delivery. The URL's path and query may hold secrets."""
+    target = _parse(url)
+    attributes = {"http.request.method": "POST", "server.address": target.host, "server.port": _port(target)}
+    return "POST", attributes
 
 
 def _parse(url: str) -> httpx2.URL:

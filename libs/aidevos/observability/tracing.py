@@ -13,23 +13,23 @@ Source: https://www.w3.org/TR/trace-context/
 
 from __future__ import annotations
 
-import os
 import random
 import re
+from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, Token
 from time import perf_counter
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
-from aidevos.variables import SettingsError
+from aidevos.contracts.envelope import TRACEPARENT, TRACESTATE
+from aidevos.contracts.errors import Failure
 
 Kind = Literal["internal", "server", "client", "producer", "consumer"]
 MOST_SPANS = 128
 KEPT_PER_SECOND = 100.0
-# The name of the sampler of OpenTelemetry, its default, and whether it follows the decision of the caller.
-_PARENT_BASED = "parentbased_"
-_SAMPLERS = ("always_on", "always_off", "traceidratio")
+# From this status on, a failure is one of the product.
+FAILED = 500
 _match = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[ -~]{0,200})?").fullmatch
 _is_state = re.compile(r"[ -~]{1,512}").fullmatch
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
@@ -61,6 +61,12 @@ class TraceContext:
         """Return the `traceparent` of a message that this span, or another one of its segment, sends."""
         return f"00-{self.trace_id}-{span_id or self.span_id}-{'01' if self.sampled else '00'}"
 
+    def inject(self, headers: dict[str, str], span_id: str = "") -> None:
+        """Name the trace in the headers of a message that this span, or another one of its segment, sends."""
+        headers[TRACEPARENT] = self.header(span_id)
+        if self.state:
+            headers[TRACESTATE] = self.state
+
 
 class Span(NamedTuple):
     """A finished span. `began` and `ended` are seconds of `perf_counter`.
@@ -81,31 +87,43 @@ class Span(NamedTuple):
 
 
 Sink = Callable[[TraceContext, Span], None]
+# Describes a span by its name and its attributes. Few spans are exported, so the others need none.
+Describe = Callable[[str], tuple[str, Mapping[str, Any]]]
 
 
 class Segment(TraceContext):
     """The part of a trace that belongs to one request in this process."""
 
-    __slots__ = ("_recorder", "_spans", "began", "failed", "parent_id")
+    __slots__ = ("_recorder", "_spans", "began", "error", "failed", "links", "parent_id", "slow_after")
 
     def __init__(self, recorder: Recorder, trace_id: str, sampled: bool, parent: TraceContext | None) -> None:
         super().__init__(trace_id, "", sampled, "" if parent is None else parent.state)
         self._recorder = recorder
-        self._spans: list[Span] | None = None
+        self._spans: list[Callable[[], Span]] | None = None
         self.parent_id = "" if parent is None else parent._span_id
         self.began = perf_counter()
-        # True if a call by this segment has failed.
+        # The seconds after which it counts as slow.
+        self.slow_after = recorder.slow_after
+        # The code of a failure of its work that wasn't raised.
+        self.error = ""
+        # Spans that have caused this segment without being its parent.
+        self.links: Sequence[TraceContext] = ()
+        # True if a call by this segment has failed or was refused.
         self.failed = False
 
-    def add(self, span: Span) -> None:
-        """Export a span, or keep it until it is known whether the segment is recorded."""
+    def add(self, make: Callable[[], Span]) -> None:
+        """Export a span, or keep what makes it until it is known whether the segment is recorded."""
         if self.sampled:
-            self._recorder.export(self, span)
+            self._recorder.export(self, make())
         elif self._spans is None:
             if self.open:
-                self._spans = [span]
+                self._spans = [make]
         elif self.open and len(self._spans) < MOST_SPANS:
-            self._spans.append(span)
+            self._spans.append(make)
+
+    def export(self, span: Span) -> None:
+        """Export a span of a segment that is recorded."""
+        self._recorder.export(self, span)
 
     def keep(self, *, slow: bool, failed: bool, refused: bool = False) -> bool:
         """Return True if the segment is recorded, now that its outcome is known.
@@ -116,21 +134,21 @@ class Segment(TraceContext):
         spans, self._spans = self._spans, None
         if self.sampled:
             return True
-        wanted = slow or failed or refused or self.failed
-        if not wanted or not self._recorder.admit(important=slow or failed):
+        if not (slow or failed or refused or self.failed) or not self._recorder.admit(important=slow or failed):
             return False
         self.sampled = True
-        for span in spans or ():
-            self._recorder.export(self, span)
+        for make in spans or ():
+            self._recorder.export(self, make())
         return True
 
-    def end(self, name: str, kind: Kind, attributes: Mapping[str, Any], *, error: str = "", slow: bool = True) -> None:
-        """End a segment with a single span of its own. It is recorded if it took long, unless `slow` is False."""
-        ended = perf_counter()
-        slow = slow and ended - self.began >= self._recorder.slow_after
-        if self.keep(slow=slow, failed=bool(error)):
-            failed = bool(error)
-            self.add(Span(name, kind, self.span_id, self.parent_id, self.began, ended, attributes, error, failed))
+    def end(
+        self, name: str, kind: Kind, attributes: Mapping[str, Any], *, error: str = "", failed: bool = False
+    ) -> None:
+        """End a segment that has a single span of its own."""
+        ended, error, failed = perf_counter(), error or self.error, failed or bool(self.error)
+        slow = ended - self.began >= self.slow_after
+        if self.keep(slow=slow, failed=failed, refused=bool(error)):
+            self.export(Span(name, kind, self.span_id, self.parent_id, self.began, ended, attributes, error, failed))
 
 
 class Recorder:
@@ -175,9 +193,64 @@ class Recorder:
         return True
 
 
+class Outgoing:
+    """A message that the running code sends, for as long as it waits for the answer: a span of its segment.
+
+    `describe(what)` names the span.
+    """
+
+    __slots__ = ("_began", "_context", "_describe", "_ended", "_error", "_failed", "_kind", "_span_id", "_what")
+
+    def __init__(self, context: TraceContext, kind: Kind, describe: Describe, what: str) -> None:
+        self._context = context
+        self._kind = kind
+        self._describe = describe
+        self._what = what
+        self._error, self._failed = "", False
+        # Without a segment there is no span, and the message names the one that has caused it.
+        self._span_id = new_span_id() if isinstance(context, Segment) else ""
+
+    def inject(self, headers: dict[str, str]) -> None:
+        """Name the trace in the headers of the message."""
+        self._context.inject(headers, self._span_id)
+
+    def __enter__(self) -> Self:
+        self._began = perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        context = self._context
+        if not isinstance(context, Segment):
+            return
+        self._ended = perf_counter()
+        if error is not None:
+            self._error, self._failed = describe_error(error)
+            context.failed = True
+        context.add(self._span)
+
+    def _span(self) -> Span:
+        name, attributes = self._describe(self._what)
+        times, outcome = (self._began, self._ended), (self._error, self._failed)
+        return Span(name, self._kind, self._span_id, self._context.span_id, *times, attributes, *outcome)
+
+
+def within(kind: Kind, describe: Describe, what: str) -> AbstractContextManager[object]:
+    """Return what makes a span of a block, if the running code belongs to a segment."""
+    context = _current.get()
+    return Outgoing(context, kind, describe, what) if isinstance(context, Segment) else nullcontext()
+
+
+def describe_error(error: BaseException) -> tuple[str, bool]:
+    """Return the code of an error, and True if it isn't one that the caller has to answer for."""
+    if isinstance(error, Failure):
+        return error.code, error.status >= FAILED
+    if isinstance(error, CancelledError):
+        return "cancelled", False
+    return type(error).__name__, True
+
+
 # None while tracing is off.
 recorder: Recorder | None = None
-_close_sink: Callable[[], None] = lambda: None  # noqa: E731
 _current: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
 
 
@@ -245,57 +318,24 @@ def using(context: TraceContext | None) -> Iterator[None]:
         _current.reset(token)
 
 
+@contextmanager
+def joining(header: str, kind: Kind, describe: Describe, what: str) -> Iterator[TraceContext | None]:
+    """Let the code in the block belong to the trace that a message names, as a span of its own."""
+    context = begin(header or None)
+    error, failed, token = "", False, _current.set(context)
+    try:
+        yield context
+    except BaseException as raised:
+        error, failed = describe_error(raised)
+        raise
+    finally:
+        _current.reset(token)
+        if isinstance(context, Segment):
+            name, attributes = describe(what)
+            context.end(name, kind, attributes, error=error, failed=failed)
+        elif context is not None:
+            context.open = False
+
+
 def new_span_id() -> str:
     return f"{random.getrandbits(64) or 1:016x}"
-
-
-def is_wanted(environ: Mapping[str, str]) -> bool:
-    """True if the environment asks for traces: if it names a collector, and nothing switches them off."""
-    named = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
-    return bool(named) and not disabled and environ.get("OTEL_TRACES_EXPORTER", "otlp").strip() != "none"
-
-
-def read_sampler(environ: Mapping[str, str]) -> tuple[float, bool]:
-    """Return the share of traces that are recorded, and True if traces that began elsewhere keep their decision.
-
-    Raises `SettingsError`.
-    """
-    name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or "parentbased_always_on"
-    kind = name.removeprefix(_PARENT_BASED)
-    if kind not in _SAMPLERS:
-        known = ", ".join((*_SAMPLERS, *(_PARENT_BASED + each for each in _SAMPLERS)))
-        raise SettingsError(f"OTEL_TRACES_SAMPLER={name!r} isn't one of {known}")
-    ratio = {"always_on": 1.0, "always_off": 0.0}.get(kind)
-    if ratio is None:
-        text = environ.get("OTEL_TRACES_SAMPLER_ARG", "").strip() or "1"
-        try:
-            ratio = float(text)
-        except ValueError:
-            ratio = -1.0
-        if not 0 <= ratio <= 1:
-            raise SettingsError(f"OTEL_TRACES_SAMPLER_ARG={text!r} isn't a number from 0 to 1")
-    return ratio, name.startswith(_PARENT_BASED)
-
-
-def configure(
-    service: str, instance: str, version: str, slow_after: float, environ: Mapping[str, str] = os.environ
-) -> None:
-    """Record the traces of this process if the environment names a collector. Raises `SettingsError`."""
-    global recorder, _close_sink
-    if not is_wanted(environ):
-        return
-    ratio, parent_based = read_sampler(environ)
-    # Imported here, because it loads OpenTelemetry.
-    from aidevos.observability import trace_export
-
-    sink, _close_sink = trace_export.open_sink(service, instance, version, environ)
-    recorder = Recorder(sink, ratio=ratio, parent_based=parent_based, slow_after=slow_after)
-
-
-def close() -> None:
-    """Record nothing more, and give the collector a moment to take what is left."""
-    global recorder, _close_sink
-    recorder = None
-    _close_sink()
-    _close_sink = lambda: None  # noqa: E731

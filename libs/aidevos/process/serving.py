@@ -53,6 +53,7 @@ from aidevos.observability.metrics import LEASE_LAPSES
 from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
 from aidevos.process.limits import limits_of
+from aidevos.process.observation import observing
 from aidevos.process.probes import answering_probes
 from aidevos.process.scraping import answer_gateways, showing_metrics
 from aidevos.process.service import Service
@@ -95,7 +96,8 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
     logs.configure(settings, service.name, describe_turn)
     (collect_in_slices if service.types else collect_rarely)()
     try:
-        uvloop.run(_serve_and_leave(service, settings, reports_health))
+        with observing(settings, service.name):
+            uvloop.run(_serve_and_leave(service, settings, reports_health))
     except SettingsError as error:
         raise SystemExit(_report_error(error)) from None
 

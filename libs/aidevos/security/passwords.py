@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import files
+from time import perf_counter
 from typing import TypeVar
 
 from argon2 import PasswordHasher
@@ -31,10 +32,19 @@ NICENESS = 10
 
 
 class Passwords:
-    """Hashes and verifies passwords with the settings' parameters. `on_refused` is called with each `overloaded`."""
+    """Hashes and verifies passwords with the settings' parameters.
 
-    def __init__(self, settings: Settings, on_refused: Callable[[], None] = lambda: None) -> None:
+    `on_refused` is called with each `overloaded`, and `on_waited` with what a caller has waited for, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        on_refused: Callable[[], None] = lambda: None,
+        on_waited: Callable[[str, float], None] = lambda what, seconds: None,
+    ) -> None:
         self._on_refused = on_refused
+        self._on_waited = on_waited
         self._hasher = PasswordHasher(
             time_cost=settings.password_time,
             memory_cost=settings.password_memory,
@@ -82,7 +92,11 @@ class Passwords:
         loop = asyncio.get_running_loop()
         # A caller that gives up doesn't free its slot, because its thread is still working.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
-        return await asyncio.wrap_future(future)
+        began = perf_counter()
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            self._on_waited("the hashing of a password", perf_counter() - began)
 
     def _done(self) -> None:
         self._pending -= 1

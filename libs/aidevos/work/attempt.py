@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -19,7 +20,9 @@ from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.tasks import RESULT_LIMIT, TIMEOUT, TYPE, Assignment, AttemptError
 from aidevos.durable.client.client import DurableObjectClient
+from aidevos.observability import tracing
 from aidevos.observability.metrics import TASK_SECONDS
+from aidevos.observability.tracing import Segment
 from aidevos.work.handlers import TaskContext, TaskHandler, encode_result
 
 log = logging.getLogger(__name__)
@@ -54,13 +57,23 @@ class Attempt:
         """Make the attempt, and report its outcome."""
         beats, began = asyncio.create_task(self._keep_beating()), perf_counter()
         try:
-            report = await self._run_handler()
-            TASK_SECONDS.labels(self._assignment.kind, _outcome(report)).observe(perf_counter() - began)
-            if report is not None:
-                await self._report(*report)
+            with tracing.joining(self._assignment.trace, "consumer", self._describe, self._assignment.kind) as trace:
+                report = await self._run_handler()
+                TASK_SECONDS.labels(self._assignment.kind, _outcome(report)).observe(perf_counter() - began)
+                if isinstance(trace, Segment):
+                    # A task may take long.
+                    trace.slow_after = math.inf
+                    trace.error = _error_of(report)
+                if report is not None:
+                    await self._report(*report)
         finally:
             beats.cancel()
             await asyncio.gather(beats, return_exceptions=True)
+
+    def _describe(self, kind: str) -> tuple[str, dict[str, Any]]:
+        """Return the name and the attributes of the attempt's span."""
+        assignment = self._assignment
+        return f"task {kind}", {"aidevos.task.id": assignment.id, "aidevos.task.attempt": assignment.attempt}
 
     async def _run_handler(self) -> tuple[str, dict[str, Any]] | None:
         """Run the handler, and return the report as a method and its arguments, or None if none is due."""
@@ -156,6 +169,11 @@ def _outcome(report: tuple[str, dict[str, Any]] | None) -> str:
     if error is None:
         return "done"
     return "timeout" if error.code == TIMEOUT else "failed"
+
+
+def _error_of(report: tuple[str, dict[str, Any]] | None) -> str:
+    error = None if report is None else report[1].get("error")
+    return error.code if isinstance(error, AttemptError) else ""
 
 
 def _error(error: AttemptError) -> dict[str, Any]:

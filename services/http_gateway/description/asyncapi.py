@@ -55,6 +55,7 @@ CALL_HEADERS = {
     envelope.DEADLINE: TEXT | {"description": "Milliseconds that the caller still waits"},
     envelope.IF_MATCH: TEXT | {"description": 'The version to change, such as `"3"`, or `*`'},
     envelope.TRACEPARENT: TEXT | {"description": "W3C Trace Context"},
+    envelope.TRACESTATE: TEXT | {"description": "W3C Trace Context"},
     envelope.CONTENT_TYPE: TEXT | {"enum": [envelope.JSON, envelope.MSGPACK]},
 }
 # fmt: off
@@ -179,7 +180,10 @@ def _shared_schemas() -> Json:
     shown = (objects.DurableObject, objects.ObjectPage, Problem)
     _, schemas = msgspec.json.schema_components(shown, ref_template=COMPONENTS + "{name}")
     failed = {envelope.ERROR_CODE: TEXT, envelope.ERROR: TEXT}
-    properties = CLOUD_EVENT | {"project": TEXT | {"description": "The project that the object belongs to, if any"}}
+    properties = CLOUD_EVENT | {
+        "project": TEXT | {"description": "The project that the object belongs to, if any"},
+        envelope.TRACEPARENT: TEXT | {"description": "The trace in which it happened, if any (W3C Trace Context)"},
+    }
     return schemas | {
         "CallHeaders": {"type": "object", "properties": CALL_HEADERS},
         "ProblemHeaders": {"type": "object", "properties": failed, "required": list(failed)},

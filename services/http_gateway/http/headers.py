@@ -16,7 +16,6 @@ BARE_KEY = r"[!#-+\--:<-\[\]-~]"
 _bare_key = re.compile(f"{BARE_KEY}+").fullmatch
 _quoted_key = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"').fullmatch
 _integer = re.compile(r"-?[0-9]{1,18}").fullmatch
-_trace = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]{0,200})?").fullmatch
 
 
 def parse_idempotency_key(value: str) -> str:
@@ -58,11 +57,6 @@ def parse_deadline(value: str) -> float:
     if milliseconds <= 0:
         raise Failure("deadline-past", "the deadline had passed when the request arrived", field="Deadline")
     return milliseconds / 1000
-
-
-def is_trace(value: str) -> bool:
-    """True if the value is a valid `traceparent`; W3C Trace Context says to ignore any other."""
-    return _trace(value) is not None
 
 
 def _malformed(name: str, wanted: str) -> Failure:

@@ -27,6 +27,7 @@ SENT = (
     "Last-Event-ID",
     "Otp",
     "traceparent",
+    "tracestate",
     "X-Api-Key",
     "X-Request-Id",
 )

@@ -14,8 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.limiter import RateLimited
-from aidevos.observability import metrics, request_ids
+from aidevos.observability import metrics, request_ids, tracing
 from aidevos.observability.instruments import Distribution, Number
+from aidevos.observability.tracing import TraceContext
 
 from ..http.request import REQUEST_ID
 from ..http.responses import (
@@ -28,12 +29,13 @@ from ..http.responses import (
     send_response,
 )
 from .access_log import log_access
+from .trace import CUT_OFF, METHODS, UNMATCHED, end_trace
 
-UNMATCHED = "unmatched"
 ENCODED_SLASH = b"%2f"
 # Browsers that see this use only TLS for a year (RFC 6797).
 STRICT_TRANSPORT: Header = (b"strict-transport-security", b"max-age=31536000")
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Headers that name a request, and the trace that it belongs to.
+NAMING = frozenset({b"x-request-id", b"traceparent", b"tracestate"})
 
 log = logging.getLogger(__name__)
 current_scope: ContextVar[Scope] = ContextVar("current_scope")
@@ -51,15 +53,17 @@ class ResponseMiddleware:
         self._timers: dict[str, Distribution] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started, logs_access = perf_counter(), self._logs_access
-        request_id = scope[REQUEST_ID] = request_ids.choose(_proposed(scope))
+        started, logs_access, naming = perf_counter(), self._logs_access, _find_headers(scope)
+        request_id = scope[REQUEST_ID] = request_ids.choose(naming.get(b"x-request-id"))
         current_scope.set(scope)
-        status, size = 0, 0
+        trace = tracing.begin(naming.get(b"traceparent"), naming.get(b"tracestate"))
+        tracing.enter(trace)
+        status, size, answered = 0, 0, started
 
         async def tagged(message: Message) -> None:
-            nonlocal status, size
+            nonlocal status, size, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], perf_counter()
                 headers = message["headers"]
                 own = dict(headers)
                 headers += self._always
@@ -78,6 +82,8 @@ class ResponseMiddleware:
             await self._app(scope, receive, tagged)
         except Exception as error:
             if status:
+                if trace is not None:
+                    end_trace(trace, scope, CUT_OFF, answered - started, request_id)
                 raise
             if isinstance(error, RateLimited):
                 scope[RATE_LIMIT] = error.verdict
@@ -86,12 +92,14 @@ class ResponseMiddleware:
             _record(failure, scope, request_id)
         seconds = perf_counter() - started
         route = scope["route"].path if "route" in scope else UNMATCHED
-        if metrics.measuring.on:
-            self._count(scope["method"], route, status, seconds)
         if logs_access:
             log_access(scope, route, status, seconds, size)
+        if trace is not None:
+            end_trace(trace, scope, status, answered - started, request_id)
+        if metrics.measuring.on:
+            self._count(scope["method"], route, status, seconds, trace)
 
-    def _count(self, method: str, route: str, status: int, seconds: float) -> None:
+    def _count(self, method: str, route: str, status: int, seconds: float, trace: TraceContext | None) -> None:
         key = (method, route, status)
         count = self._counts.get(key)
         if count is None:
@@ -99,7 +107,7 @@ class ResponseMiddleware:
             count = self._counts[key] = metrics.HTTP_REQUESTS.labels(method, route, str(status))
             self._timers[route] = metrics.HTTP_SECONDS.labels(route)
         count.value += 1
-        self._timers[route].observe(seconds)
+        self._timers[route].observe(seconds, trace.trace_id if trace is not None and trace.sampled else None)
 
 
 def describe_request() -> dict[str, str]:
@@ -112,11 +120,9 @@ def describe_request() -> dict[str, str]:
     return found | {"type": type, "object": object_id} if colon else found
 
 
-def _proposed(scope: Scope) -> str | None:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id":
-            return value.decode("latin-1")  # type: ignore[no-any-return]
-    return None
+def _find_headers(scope: Scope) -> dict[bytes, str]:
+    """Return the headers that name the request and its trace."""
+    return {name: value.decode("latin-1") for name, value in scope["headers"] if name in NAMING}
 
 
 def _failure_of(error: Exception, request_id: str) -> Failure:

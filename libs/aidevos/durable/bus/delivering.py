@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import chain, groupby
 from operator import attrgetter
+from typing import Any
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.tasks import cancel_and_wait
@@ -42,6 +43,17 @@ def matches(pattern: str, subject: str) -> bool:
         if index >= len(tokens) or part not in ("*", tokens[index]):
             return False
     return len(parts) == len(tokens)
+
+
+def describe_event(subject: str, operation: str = "process") -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes of the span in which an event is handled, or published."""
+    _, type, _, name = (*subject.split("."), "", "", "")[:4]
+    return f"{operation} event.{type}.{name}", {
+        "messaging.operation.name": operation,
+        "messaging.operation.type": "process" if operation == "process" else "send",
+        "messaging.destination.name": subject,
+        "messaging.destination.template": f"event.{type}.{{id}}.{name}",
+    }
 
 
 async def publish_one_by_one(publish: Callable[..., Awaitable[int]], events: Sequence[Event]) -> list[int | Exception]:

@@ -30,6 +30,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.types import TypeDirectory
+from aidevos.observability import tracing
 
 NUMBER_BITS = 20
 # Pauses before a request is repeated that nobody has taken.
@@ -107,6 +108,23 @@ class RequestIds:
     def lowest_awaited(self, target: str = "") -> int:
         """Return the lowest number awaited from a target, or the next number if none is awaited."""
         return next(iter(self._awaited.get(target, ())), self._last + 1)
+
+
+def describe_call(subject: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes of the span of a call or query."""
+    door, _, rest = subject.partition(".")
+    type, _, rest = rest.partition(".")
+    id, _, method = rest.rpartition(".")
+    attributes = {
+        "messaging.system": "nats",
+        "messaging.operation.name": "request",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": subject,
+    }
+    if not id:
+        return f"query {type}.{method}", attributes
+    attributes["messaging.destination.template"] = f"{door}.{type}.{{id}}.{method}"
+    return f"call {type}.{method}", attributes
 
 
 def issued_at(number: int) -> float:
@@ -197,6 +215,16 @@ class DurableObjectClient:
         sent = dict(headers) if headers else {}
         sent[envelope.AUTHORIZATION] = self._authorization() if authorization is None else authorization
         wait = deadline or self._default_deadline
+        context = tracing.current()
+        if context is None:
+            return await self._request(subject, payload, sent, request_id, wait)
+        with tracing.Outgoing(context, "client", describe_call, subject) as call:
+            call.inject(sent)
+            return await self._request(subject, payload, sent, request_id, wait)
+
+    async def _request(
+        self, subject: str, payload: bytes, sent: dict[str, str], request_id: str | None, wait: float
+    ) -> bytes:
         if request_id is not None:
             sent[envelope.REQUEST_ID] = request_id
             return await self._attempt_until(subject, payload, sent, wait)

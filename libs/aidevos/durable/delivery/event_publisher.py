@@ -17,18 +17,23 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from time import perf_counter
 
 from aidevos.contracts import subjects
+from aidevos.contracts.events import trace_of
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.tasks import BackgroundTasks
+from aidevos.durable.bus.delivering import describe_event
 from aidevos.durable.bus.port import BusError, Event, EventBus, OrderConflict, StreamFull
 from aidevos.durable.client.client import issued_at
 from aidevos.durable.delivery.lanes import Lane, Senders, call_after_pause
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import EVENTS_LANE
+from aidevos.observability import tracing
 from aidevos.observability.metrics import EVENT_LAG, EVENTS
+from aidevos.observability.tracing import Segment
 
 log = logging.getLogger(__name__)
 # Bounds of one batch: its events, its bytes (which only a single event may exceed), and the events of one object.
@@ -160,13 +165,18 @@ class EventPublisher:
 
     async def _publish(self, batch: Batch) -> None:
         events = [event for _, some in batch for event in some]
+        began = perf_counter()
+        stored: Sequence[int | Exception]
         try:
-            results = iter(await self._bus.publish_batch(events))
+            stored = await self._bus.publish_batch(events)
         except Exception as error:
             log.exception("publishing events failed in an unexpected way")
-            results = iter([error] * len(events))
+            stored = [error] * len(events)
         finally:
             self._in_progress -= 1
+        if tracing.recorder is not None:
+            _trace(zip(events, stored, strict=True), began)
+        results = iter(stored)
         for lane, some in batch:
             self._settle(lane, [(event, next(results)) for event in some])
         if self._ready:
@@ -234,6 +244,18 @@ class EventPublisher:
     def _pause(self, lane: Lane) -> None:
         lane.attempts += 1
         call_after_pause(self._settle, lane)
+
+
+def _trace(results: Iterable[tuple[Event, int | Exception]], began: float) -> None:
+    """Record how events were published, in those of their traces that are sampled."""
+    for event, result in results:
+        segment = tracing.begin(trace_of(event.payload) or None)
+        if isinstance(segment, Segment) and segment.sampled:
+            segment.began = began
+            name, attributes = describe_event(event.subject, "publish")
+            error, failed = tracing.describe_error(result) if isinstance(result, Exception) else ("", False)
+            attributes |= {"messaging.message.id": event.id}
+            segment.end(name, "producer", attributes, error=error, failed=failed)
 
 
 def _scope(activation: Activation) -> str:

@@ -16,6 +16,7 @@ from aidevos.durable.ownership.router import DurableObjectRouter
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import log_unexpected
 from aidevos.durable.turns.headers import Reply
+from aidevos.observability import tracing
 from aidevos.security.permissions import Principal
 
 # Less than the number of waiting commits at which a host dispatches no further requests.
@@ -47,6 +48,9 @@ class LocalCaller:
         owned = self._find_served(subject) if self._in_progress < AT_ONCE else ""
         if owned and request_id is not None and authorization is None:
             sent = {**(headers or {}), envelope.REQUEST_ID: request_id}
+            context = tracing.current()
+            if context is not None:
+                context.inject(sent)
             if deadline is not None:
                 sent[envelope.DEADLINE] = envelope.encode_deadline(deadline)
             answer = await self._dispatch(owned, payload, sent, deadline)

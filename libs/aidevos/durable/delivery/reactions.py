@@ -17,13 +17,16 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.events import trace_of
 from aidevos.durable.base.backoff import FOLLOWING
 from aidevos.durable.base.clock import Clock
+from aidevos.durable.bus.delivering import describe_event
 from aidevos.durable.bus.port import ATTEMPTS, BusError, Delivery, EventBus, Subscription
 from aidevos.durable.client.client import ObjectCaller
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.registry import DurableObjectRegistry, ObjectType
+from aidevos.observability import tracing
 from aidevos.observability.metrics import REACTIONS
 
 log = logging.getLogger(__name__)
@@ -98,7 +101,8 @@ class Reactions:
         request_id = f"{TELL_PREFIX}on.{letter_id(delivery.id, type.name, method.name)}"
         subject = subjects.call(type.name, _target(type, method, payload), method.name)
         try:
-            await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
+            with tracing.joining(trace_of(delivery.payload), "consumer", describe_event, delivery.subject):
+                await self._client.request(subject, payload, request_id=request_id, deadline=REACT_WITHIN)
         except Failure as failure:
             REACTIONS.labels(type.name, method.name, "failed").inc()
             if failure.is_transient and not failure.retryable:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -21,7 +22,7 @@ from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.bus.port import EventBus
-from aidevos.durable.client.client import ObjectCaller, issued_at
+from aidevos.durable.client.client import ObjectCaller, describe_call, issued_at
 from aidevos.durable.delivery.dead_letters import bury
 from aidevos.durable.delivery.event_publisher import EventPublisher
 from aidevos.durable.delivery.lanes import Lane, Senders
@@ -29,6 +30,7 @@ from aidevos.durable.delivery.tell_meter import count_done, count_failed
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import Entry
 from aidevos.durable.turns.headers import digest
+from aidevos.observability import tracing
 
 log = logging.getLogger(__name__)
 TELL_DEADLINE = 10.0
@@ -132,7 +134,8 @@ class Relay:
             return
         request_id = f"{TELL_PREFIX}{entry.number}.{digest(activation.object_id)}"
         try:
-            await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
+            with tracing.joining(entry.trace, "producer", describe_tell, entry.subject):
+                await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
         except Failure as failure:
             count_failed(type, method, failure, "failed" if failure.is_transient else "buried")
             if failure.is_transient:
@@ -156,6 +159,12 @@ class Relay:
             confidential=self._is_confidential(type, method),
         )
         await bury(self._client, letter)
+
+
+def describe_tell(subject: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes of the span of a tell."""
+    name, attributes = describe_call(subject)
+    return name.replace("call ", "tell ", 1), attributes | {"messaging.operation.name": "tell"}
 
 
 def _entry(activation: Activation, number: int) -> Entry:

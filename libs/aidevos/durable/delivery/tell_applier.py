@@ -23,7 +23,7 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 
 DEADLINE_MS = 10_000
 # The caller's headers that apply to the call itself.
-FORWARDED = (envelope.CONTENT_TYPE, envelope.IF_MATCH, envelope.TRACEPARENT)
+FORWARDED = (envelope.CONTENT_TYPE, envelope.IF_MATCH, envelope.TRACEPARENT, envelope.TRACESTATE)
 
 
 class TellApplier:

@@ -10,6 +10,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from aidevos.observability.slow_log import slow_log
+
 BEAT_EVERY = 0.4
 # Longest time between two looks at the pulse that counts as a stall. After a longer one, the watching thread itself
 # did not run either.
@@ -26,7 +28,9 @@ class Pulse:
         """Beat until cancelled."""
         while True:
             self.beats += 1
+            due = time.perf_counter() + BEAT_EVERY
             await asyncio.sleep(BEAT_EVERY)
+            slow_log.note_lag(time.perf_counter() - due)
 
 
 class StallTimer:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from functools import cache, partial
 from time import perf_counter
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -32,8 +32,12 @@ from aidevos.durable.store.port import PAGE_BYTES, Document, Store, StoreError
 from aidevos.durable.turns.activation import describe
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
+from aidevos.observability import tracing
 from aidevos.observability.metrics import SEARCH_SECONDS
+from aidevos.observability.slow_log import collect_waits, note_wait, slow_log, waiting
 from aidevos.security.permissions import Principal, Rule
+
+T = TypeVar("T")
 
 
 class StoredQuery(NamedTuple):
@@ -54,13 +58,23 @@ class StoredQuery(NamedTuple):
         check_allowed(caller, self.type, self.name, self.allow)
         self.gate.check_query(caller, self.type, self.name)
         args = self.schema.decode(payload or b"{}", content_type)
-        began = perf_counter()
+        began, waits = perf_counter(), collect_waits()
         try:
             return msgspec.json.encode(await self.answer(args, caller))
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
         finally:
-            SEARCH_SECONDS.labels(self.type.name, self.name).observe(perf_counter() - began)
+            ended = perf_counter()
+            SEARCH_SECONDS.labels(self.type.name, self.name).observe(ended - began)
+            if ended - began >= slow_log.search:
+                self._log(began, ended, waits)
+
+    def _log(self, began: float, ended: float, waits: dict[str, float]) -> None:
+        reasons = {f"waiting for {what}": seconds for what, seconds in waits.items()}
+        reasons["in this process"] = max(0.0, ended - began - sum(waits.values()))
+        trace_id = tracing.current_trace_id()
+        what = f"the query {self.type.name}.{self.name}"
+        slow_log.write(what, began, ended, reasons, type=self.type.name, query=self.name, trace_id=trace_id)
 
     def count_items(self, payload: bytes, content_type: str | None) -> int:
         """Return how many items these encoded arguments ask for, 1 if they are invalid or the query has no limit."""
@@ -118,10 +132,12 @@ async def _list(
     """Return a page of existing objects in the order of their IDs. The cursor is the last ID of the page before."""
     project = await gate.visible_project(caller, args.project)
     _check_limit(args.limit, "limit")
-    store, searches, size = environment.store, environment.searches, environment.limits.answer
+    store, size = environment.store, environment.limits.answer
     shows_state = type.cls.management == "raw"
-    documents = await searches.run(
-        caller.subject,
+    documents = await _read(
+        environment,
+        caller,
+        type,
         lambda: store.list_page(
             type.name, args.cursor or "", args.limit + 1, project, size=size, with_state=shows_state
         ),
@@ -133,8 +149,32 @@ async def _list(
     more = _continues(documents, items, size)
     page = ObjectPage(items=cast(Any, items), next_cursor=documents[len(items) - 1].id if more else None)
     if args.count and project:
-        page.count = await searches.run(caller.subject, lambda: _count_objects(store, type, project))
+        page.count = await _read(environment, caller, type, lambda: _count_objects(store, type, project))
     return page
+
+
+async def _read(
+    environment: Environment, caller: Principal, type: ObjectType, operation: Callable[[], Awaitable[T]]
+) -> T:
+    """Read from the store as soon as the caller's turn has come."""
+    asked = perf_counter()
+
+    async def read() -> T:
+        note_wait("its turn among the searches", perf_counter() - asked)
+        with waiting("MongoDB"), tracing.within("client", describe_find, type.name):
+            return await operation()
+
+    return await environment.searches.run(caller.subject, read)
+
+
+def describe_find(type: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes of the span in which MongoDB searches objects of a type."""
+    collection = f"obj_{type}"
+    return f"find {collection}", {
+        "db.system.name": "mongodb",
+        "db.operation.name": "find",
+        "db.collection.name": collection,
+    }
 
 
 async def _count_objects(store: Store, type: ObjectType, project: str) -> int | None:
@@ -157,7 +197,7 @@ async def _search(
     most = environment.limits.answer // 2
     size = min(wanted.size or PAGE_BYTES, PAGE_BYTES)
     wanted = wanted._replace(after=after, limit=args.limit + 1, size=size)
-    documents = await environment.searches.run(caller.subject, lambda: environment.store.find(type.name, wanted))
+    documents = await _read(environment, caller, type, lambda: environment.store.find(type.name, wanted))
     shown = (
         search.show(document.id, type.load_state(document.state or {}, document.schema), document.version)
         for document in documents[: args.limit]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -22,6 +23,7 @@ from aidevos.contracts import envelope
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
+from aidevos.durable.client.client import describe_call
 from aidevos.durable.client.connection import Connection, encode_message, is_inbox
 from aidevos.durable.hosting.fair_queue import Arrival
 from aidevos.durable.hosting.intake import Intake
@@ -30,6 +32,7 @@ from aidevos.durable.hosting.replies import ReplySender, problem_headers
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.turns.failures import log_unexpected, moved
 from aidevos.durable.turns.headers import Reply, parse_deadline
+from aidevos.observability import tracing
 from aidevos.observability.metrics import FAILURES, REFUSED_REQUESTS
 
 log = logging.getLogger(__name__)
@@ -133,15 +136,18 @@ class Reception:
         elif not self._lease.valid():
             respond(Reply.of(moved()))
         else:
-            self._dispatch(message, headers, respond)
+            self._dispatch(message, headers, item.arrived, respond)
 
-    def _dispatch(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Reply], None]) -> None:
+    def _dispatch(
+        self, message: Msg, headers: Mapping[str, str], arrived: float, respond: Callable[[Reply], None]
+    ) -> None:
         """Pass a call to its object. If its caller or rate limit must be looked up first, do so and try again."""
         try:
             caller = self._authenticator.admit(message, headers)
-            self._runtime.router.dispatch(message.subject, message.data, headers, caller, respond)
+            waited = self._loop.time() - arrived
+            self._runtime.router.dispatch(message.subject, message.data, headers, caller, respond, waited=waited)
         except NotReady as not_ready:
-            self._environment.spawn(self._dispatch_after(not_ready.lookup, message, headers, respond))
+            self._environment.spawn(self._dispatch_after(not_ready.lookup, message, headers, arrived, respond))
         except Exception as error:
             respond(_failure_reply(error, message.subject))
 
@@ -150,6 +156,7 @@ class Reception:
         lookup: asyncio.Future[None],
         message: Msg,
         headers: Mapping[str, str],
+        arrived: float,
         respond: Callable[[Reply], None],
     ) -> None:
         try:
@@ -157,17 +164,25 @@ class Reception:
         except Exception as error:
             respond(_failure_reply(error, message.subject))
         else:
-            self._dispatch(message, headers, respond)
+            self._dispatch(message, headers, arrived, respond)
 
     async def _answer_query(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Reply], None]) -> None:
-        query = self._runtime.queries[message.subject]
+        query, trace = self._runtime.queries[message.subject], headers.get(envelope.TRACEPARENT, "")
         try:
             parse_deadline(headers, self._limits.default_deadline, self._limits.max_deadline)
             caller = await resolve_when_ready(self._authenticator.admit, message, headers)
-            answer = Reply(await query.run(message.data, headers.get(envelope.CONTENT_TYPE), caller))
+            with tracing.joining(trace, "server", describe_query, message.subject):
+                answer = Reply(await query.run(message.data, headers.get(envelope.CONTENT_TYPE), caller))
         except Exception as error:
             answer = _failure_reply(error, message.subject)
         respond(answer)
+
+
+def describe_query(subject: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes of the span in which a query is answered."""
+    name, attributes = describe_call(subject)
+    process = {"messaging.operation.name": "process", "messaging.operation.type": "process"}
+    return name.removeprefix("query "), attributes | process
 
 
 async def answer_requests(connection: Client, subject: str, handler: Callable[[Msg], Awaitable[None]]) -> Subscription:

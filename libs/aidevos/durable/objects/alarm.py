@@ -30,6 +30,8 @@ LONGEST_ALARM = 100 * 366 * 86400.0
 SHORTEST_EVERY = 1.0
 MAX_ATTEMPTS = 100
 GRACE = 60.0
+# An alarm that is due later than this many seconds after it was set begins a trace of its own.
+SAME_TRACE_FOR = 300.0
 # The framework's own alarm, which ends an object with `expires_after`.
 EXPIRY = "_expire"
 CatchUp = Literal["all", "latest", "skip"]
@@ -70,7 +72,8 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
     """An alarm, as its object's document stores it.
 
     `at` is when it rings next, after `failed` attempts, of which `unknown` left no outcome. `key` is unique among all
-    alarms ever set. `payload` is JSON.
+    alarms ever set. `payload` is JSON. `trace` is the `traceparent` of the turn that set it. With `ends_trace`, its
+    turn begins a trace of its own, which links to that one.
     """
 
     at: float
@@ -84,6 +87,8 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
     failed: int = 0
     unknown: int = 0
     missed: int = 0
+    trace: str = ""
+    ends_trace: bool = False
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Scheduled:
@@ -91,7 +96,16 @@ class Scheduled(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_document(self) -> dict[str, Any]:
         document: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(bytes,))
+        if not self.trace:
+            del document["trace"], document["ends_trace"]
         return document
+
+    def caused_by(self, trace: str, now: float, *, by_alarm: bool) -> Scheduled:
+        """Return the alarm as set in this trace. An alarm that would prolong it without end, or for long, ends it."""
+        if not trace:
+            return self
+        ends = by_alarm or self.every is not None or self.due > now + SAME_TRACE_FOR
+        return msgspec.structs.replace(self, trace=trace, ends_trace=ends)
 
     @property
     def size(self) -> int:

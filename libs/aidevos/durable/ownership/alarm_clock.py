@@ -18,13 +18,15 @@ from functools import partial
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
-from aidevos.durable.objects.alarm import EXPIRY
+from aidevos.durable.objects.alarm import EXPIRY, Scheduled
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.store.port import StoreError
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
+from aidevos.observability import tracing
+from aidevos.observability.tracing import Segment, TraceContext
 from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
@@ -296,8 +298,19 @@ class AlarmClock:
             content_type=None,
             respond=respond,
             alarm=name,
+            trace=_trace_of(activation.alarms[name]),
         )
 
     def _on_answered(self, activation: Activation) -> None:
         activation.ringing = False
         self._ringing -= 1
+
+
+def _trace_of(alarm: Scheduled) -> TraceContext | None:
+    """Return the trace of an alarm's turn: that of the turn that set it, or a new one that links to it."""
+    if not alarm.ends_trace:
+        return tracing.begin(alarm.trace or None)
+    trace, cause = tracing.begin(None), tracing.parse(alarm.trace)
+    if isinstance(trace, Segment) and cause is not None:
+        trace.links = [cause]
+    return trace

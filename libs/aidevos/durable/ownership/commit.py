@@ -25,10 +25,12 @@ from aidevos.durable.ownership.owner_ids import OwnerIds
 from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Outcome, StoreError
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import find_record
+from aidevos.durable.turns.course import Batch
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import moved, not_applied, outcome_unknown
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.pending import PendingCommit, fail_waiting, take_all
+from aidevos.durable.turns.report import report_batch
 from aidevos.observability.metrics import COMMIT_BATCH_SIZE, COMMIT_BYTES, COMMIT_SECONDS, COMMITS
 
 log = logging.getLogger(__name__)
@@ -114,13 +116,14 @@ class GroupCommit:
                 batch = self._seal()
                 self._in_progress = len(batch)
                 if batch:
-                    outcomes = await self._apply([commit for _, commit in batch.values()])
+                    outcomes, written = await self._apply([commit for _, commit in batch.values()])
                     self._count(outcomes)
-                    settling = self._settle_each(batch, outcomes)
+                    settling = self._settle_each(batch, outcomes, written)
                     if len(batch) > SETTLED_AT_ONCE:
                         await self._environment.slices.run(settling)
                     for _ in settling:
                         pass
+                    report_batch(written)
         finally:
             self._task, self._in_progress = None, 0
 
@@ -131,26 +134,28 @@ class GroupCommit:
         self._due_at = loop.time() + self._interval
 
     def _settle_each(
-        self, batch: dict[Activation, tuple[PendingCommit, Commit]], outcomes: list[Outcome]
+        self, batch: dict[Activation, tuple[PendingCommit, Commit]], outcomes: list[Outcome], written: Batch
     ) -> Iterator[None]:
         for (activation, (pending, commit)), outcome in zip(batch.items(), outcomes, strict=True):
+            pending.batch = written
             try:
                 self._settle(activation, pending, commit, outcome)
             except Exception:
                 self._give_up(activation, pending)
             yield
 
-    async def _apply(self, commits: list[Commit]) -> list[Outcome]:
-        COMMIT_BATCH_SIZE.observe(len(commits))
-        COMMIT_BYTES.observe(sum(commit.size for commit in commits))
-        began = perf_counter()
+    async def _apply(self, commits: list[Commit]) -> tuple[list[Outcome], Batch]:
+        written = Batch(self._type, len(commits), sum(commit.size for commit in commits), perf_counter())
+        COMMIT_BATCH_SIZE.observe(written.size)
+        COMMIT_BYTES.observe(written.bytes)
         try:
-            return await self._environment.store.commit(self._type, commits)
+            outcomes = await self._environment.store.commit(self._type, commits)
         except Exception:
             log.exception("committing objects of %s failed in an unexpected way", self._type)
-            return [Outcome.UNKNOWN] * len(commits)
-        finally:
-            COMMIT_SECONDS.observe(perf_counter() - began)
+            outcomes = [Outcome.UNKNOWN] * len(commits)
+        written.ended_at = perf_counter()
+        COMMIT_SECONDS.observe(written.ended_at - written.began_at)
+        return outcomes, written
 
     def _count(self, outcomes: list[Outcome]) -> None:
         written = outcomes.count(Outcome.APPLIED)
@@ -257,9 +262,11 @@ class GroupCommit:
             fail_waiting(pending, failure)
             return
         for request, answer in take_all(pending.waiters):
+            request.batch = pending.batch
             request.respond(answer)
         owns = self._environment.owns(activation)
         for request, answer in take_all(pending.readers):
+            request.batch = pending.batch
             request.respond(answer if owns else Reply.of(moved()))
         for callback in take_all(pending.callbacks):
             callback(None)

@@ -16,6 +16,7 @@ from aidevos.durable.turns.failures import NEEDS
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply, fingerprint, parse_call_chain, parse_deadline, parse_request_key
 from aidevos.durable.turns.request import Request
+from aidevos.observability import tracing
 from aidevos.security.permissions import ANONYMOUS, Principal, Rule
 
 
@@ -45,11 +46,13 @@ class DurableObjectRouter:
         respond: Callable[[Reply], None],
         *,
         stored: bool = False,
+        waited: float = 0.0,
     ) -> None:
         """Authorize a call that arrived on `dop.<partition>.<type>.<id>.<method>`, and queue it for its object.
 
-        `respond` is called once, now or later, with the answer. The headers must be trusted.
-        `stored` marks a tell from a stream, whose outcome is kept for `tell_age`. Raises `Failure`.
+        `respond` is called once, now or later, with the answer. The headers must be trusted. `waited` is for how many
+        seconds the call has been in this process. `stored` marks a tell from a stream, whose outcome is kept for
+        `tell_age`. Raises `Failure`.
         """
         partition, type_name, id, method_name = subjects.parse_owned(subject)
         type, method = self._environment.registry.method(type_name, method_name)
@@ -61,7 +64,7 @@ class DurableObjectRouter:
         if method.is_command and envelope.QUERY_ONLY in headers:
             raise Failure("query-only", f"{type_name}.{method_name} is a command")
         self._gate.check_call(principal, type, method_name)
-        request = self._request(type, id, method, payload, headers, principal, respond, stored=stored)
+        request = self._request(type, id, method, payload, headers, principal, respond, stored=stored, waited=waited)
         if request.chain and subjects.join_object_id(type_name, id) in request.chain:
             task = self._runner.reenter(self._catalogue.get(type_name, id), request)
             if task is not None:
@@ -88,6 +91,7 @@ class DurableObjectRouter:
         respond: Callable[[Reply], None],
         *,
         stored: bool,
+        waited: float,
     ) -> Request:
         limits = self._environment.limits
         left = parse_deadline(headers, limits.default_deadline, limits.max_deadline)
@@ -116,6 +120,8 @@ class DurableObjectRouter:
             ephemeral=ephemeral,
             address=headers.get(envelope.CLIENT_ADDRESS, ""),
             request_id=headers.get(envelope.HTTP_REQUEST_ID) or headers.get(envelope.REQUEST_ID, ""),
+            trace=tracing.begin(headers.get(envelope.TRACEPARENT), headers.get(envelope.TRACESTATE)),
+            waited=waited,
         )
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from aidevos.contracts import dead_letters, subjects
 from aidevos.contracts.dead_letters import BURY, Letter
+from aidevos.contracts.envelope import TRACEPARENT
 from aidevos.contracts.times import rfc3339_of
 from aidevos.durable.client.client import NUMBER_BITS
 from aidevos.durable.objects.declaration import Event
@@ -24,13 +25,19 @@ class Entry(NamedTuple):
     subject: str
     payload: bytes
     at: float
+    # The `traceparent` of the turn that made it. An event has it in its payload.
+    trace: str = ""
 
     @classmethod
     def from_document(cls, number: int, document: dict[str, Any]) -> Entry:
-        return cls(number, document["kind"], document["subject"], bytes(document["payload"]), document["at"])
+        payload, trace = bytes(document["payload"]), document.get("trace", "")
+        return cls(number, document["kind"], document["subject"], payload, document["at"], trace)
 
     def to_document(self) -> dict[str, Any]:
-        return {"kind": self.kind, "subject": self.subject, "payload": self.payload, "at": self.at}
+        document = {"kind": self.kind, "subject": self.subject, "payload": self.payload, "at": self.at}
+        if self.trace:
+            document["trace"] = self.trace
+        return document
 
     @property
     def lane(self) -> str:
@@ -44,10 +51,13 @@ def next_number(last: int, now: float) -> int:
     return max(last + 1, int(now * 1000) << NUMBER_BITS)
 
 
-def event_entry(type: str, id: str, number: int, event: Event, now: float, project: str | None = None) -> Entry:
+def event_entry(
+    type: str, id: str, number: int, event: Event, now: float, project: str | None = None, trace: str = ""
+) -> Entry:
     """Return the entry of an event, in the JSON format of CloudEvents 1.0.
 
-    The extension `project` names the project of an object that belongs to one.
+    The extension `project` names the project of an object that belongs to one, and `traceparent` the trace in which
+    the event happened.
     """
     name = event.event_name()
     document: dict[str, Any] = {
@@ -61,11 +71,15 @@ def event_entry(type: str, id: str, number: int, event: Event, now: float, proje
     }
     if project is not None:
         document["project"] = project
+    if trace:
+        document[TRACEPARENT] = trace
     return Entry(number, "event", subjects.event(type, id, name), msgspec.json.encode(document), now)
 
 
-def tell_entry(number: int, type: str, id: str, method: str, args: Mapping[str, Any], now: float) -> Entry:
-    return Entry(number, "tell", subjects.call(type, id, method), msgspec.json.encode(args), now)
+def tell_entry(
+    number: int, type: str, id: str, method: str, args: Mapping[str, Any], now: float, trace: str = ""
+) -> Entry:
+    return Entry(number, "tell", subjects.call(type, id, method), msgspec.json.encode(args), now, trace)
 
 
 def letter_entry(number: int, letter: Letter) -> Entry:

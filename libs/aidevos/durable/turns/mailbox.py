@@ -15,8 +15,10 @@ from collections.abc import Callable, Collection, Iterator
 from time import perf_counter
 
 from aidevos.contracts.errors import Failure
+from aidevos.durable.objects.method import MethodSpec
+from aidevos.durable.turns.course import Line
 from aidevos.durable.turns.request import Request
-from aidevos.observability.metrics import REFUSED_REQUESTS, measuring
+from aidevos.observability.metrics import REFUSED_REQUESTS
 
 Start = Callable[[Request], "asyncio.Task[None] | None"]
 _REFUSED = REFUSED_REQUESTS.labels("mailbox")
@@ -34,6 +36,8 @@ class Mailbox:
         self._queue: deque[Request] = deque()
         self._queries: set[asyncio.Task[None]] = set()
         self._command: asyncio.Task[None] | None = None
+        # The method of the running command.
+        self._running = ""
         self._holds = 1
         self._pumping = False
 
@@ -42,8 +46,10 @@ class Mailbox:
         if len(self._queue) >= self._limit:
             _REFUSED.inc()
             raise Failure("overloaded", f"{self._limit} requests already wait for this object", retry_after=1.0)
-        if measuring.on:
-            request.queued_at = perf_counter()
+        request.queued_at = perf_counter()
+        if self._holds or self._queue or not self.idle:
+            running = self._running if self._command is not None else ""
+            request.line = Line(running, len(self._queue), self._holds > 0)
         self._queue.append(request)
         self.pump()
 
@@ -61,12 +67,12 @@ class Mailbox:
         self._pumping = True
         try:
             while self._queue and not self._holds and self._command is None:
-                is_command = self._queue[0].method.is_command
-                if is_command and self._queries:
+                method = self._queue[0].method
+                if method.is_command and self._queries:
                     return
                 task = self._start(self._queue.popleft())
                 if task is not None:
-                    self._watch(task, is_command)
+                    self._watch(task, method)
         finally:
             self._pumping = False
 
@@ -99,9 +105,9 @@ class Mailbox:
     def idle(self) -> bool:
         return not (self._queue or self._queries or self._command)
 
-    def _watch(self, task: asyncio.Task[None], is_command: bool) -> None:
-        if is_command:
-            self._command = task
+    def _watch(self, task: asyncio.Task[None], method: MethodSpec) -> None:
+        if method.is_command:
+            self._command, self._running = task, method.name
         else:
             self._queries.add(task)
         task.add_done_callback(self._on_turn_done)

@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.turns.completion import Changes
+from aidevos.durable.turns.course import Batch
 from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.request import Request
 
@@ -43,6 +44,8 @@ class PendingCommit:
         self.waiters: list[tuple[Request, Reply]] = []
         self.readers: list[tuple[Request, Reply]] = []
         self.callbacks: list[Callable[[Failure | None], None]] = []
+        # The bulk write that it was a part of.
+        self.batch: Batch | None = None
 
     @property
     def only_clears_outbox(self) -> bool:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.turns.completion import Record
+from aidevos.durable.turns.course import Course
 from aidevos.durable.turns.headers import Reply, RequestKey
+from aidevos.durable.turns.report import report
+from aidevos.observability.slow_log import slow_log
+from aidevos.observability.tracing import TraceContext
 from aidevos.security.permissions import Principal
 
 
-class Request:
+class Request(Course):
     """One call of a method of one object.
 
     `deadline` is in seconds on the event loop's clock. `respond` is called once, with the
-    reply.
+    reply. `waited` is for how many seconds it has been in this process.
     """
 
     __slots__ = (
+        "_respond",
         "address",
-        "alarm",
         "archive_generation",
         "archived_record",
         "args",
@@ -31,17 +36,11 @@ class Request:
         "deadline",
         "ephemeral",
         "fingerprint",
-        "id",
         "if_match",
         "key",
         "membership",
-        "method",
         "principal",
-        "queued_at",
-        "request_id",
-        "respond",
         "restarted",
-        "type",
     )
 
     def __init__(
@@ -63,10 +62,10 @@ class Request:
         address: str = "",
         alarm: str = "",
         request_id: str = "",
+        trace: TraceContext | None = None,
+        waited: float = 0.0,
     ) -> None:
-        self.type = type
-        self.id = id
-        self.method = method
+        super().__init__(type, id, method, alarm, request_id, trace, perf_counter() - waited)
         self.principal = principal
         self.args = args
         self.key = key
@@ -75,15 +74,11 @@ class Request:
         self.deadline = deadline
         self.chain = chain
         self.content_type = content_type
-        self.respond = respond
+        self._respond = respond
         # The key of a confidential command, whose outcome is kept only in memory. `key` is then None.
         self.ephemeral = ephemeral
         # The IP address of the gateway's caller; empty if unknown.
         self.address = address
-        # The name of the alarm that made this request; empty for a call.
-        self.alarm = alarm
-        # The ID that connects the log lines of everything that one HTTP request, or call over NATS, leads to.
-        self.request_id = request_id
         # The archived record of an earlier copy, and the archive's generation at the look-up.
         self.archived_record: Record | None = None
         self.archive_generation = -1
@@ -91,8 +86,11 @@ class Request:
         self.restarted = False
         # Kept by the gate: the caller's membership in the object's project.
         self.membership: object = None
-        # When it was put into the mailbox, in seconds of `perf_counter`; 0 if that isn't measured.
-        self.queued_at = 0.0
+
+    def respond(self, reply: Reply) -> None:
+        self._respond(reply)
+        if self.trace is not None or perf_counter() - self.arrived_at >= slow_log.turn:
+            report(self, reply)
 
     def fail(self, failure: Failure) -> None:
         self.respond(Reply.of(failure))

@@ -19,6 +19,7 @@ import msgspec
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
+from aidevos.durable.client.client import describe_call
 from aidevos.durable.objects.alarm import EXPIRY, Scheduled, check_alarm_bounds
 from aidevos.durable.objects.declaration import Event
 from aidevos.durable.objects.defect import Defect
@@ -32,6 +33,7 @@ from aidevos.durable.turns.failures import moved_during_turn, service_refused
 from aidevos.durable.turns.headers import digest
 from aidevos.durable.turns.request import Request
 from aidevos.observability import request_ids
+from aidevos.observability.slow_log import waiting
 from aidevos.security.permissions import Principal
 
 # Assigns the object that a turn creates to a project: `Gate.join`.
@@ -52,8 +54,6 @@ class Turn:
         self.counts_attempt_first = False
         self.returns_view = False
         self.holder: object | None = activation.object
-        # When its method began, in seconds of `perf_counter`; 0 if that isn't measured.
-        self.began_at = 0.0
         self._join = join
         self._calls = 0
         self._id = ""
@@ -130,13 +130,13 @@ class Turn:
             raise TypeError(f"{method} emits {event!r:.80}: an event is an instance of a class that extends Event")
         project = activation.project or self.effects.project
         self.effects.entries.append(
-            event_entry(activation.type.name, activation.id, self.next_number(), event, self.now, project)
+            event_entry(activation.type.name, activation.id, self.next_number(), event, self.now, project, self._trace)
         )
 
     def tell(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> None:
         self._only_in_command("tell")
         subjects.split_object_id(f"{type}:{id}")
-        self.effects.entries.append(tell_entry(self.next_number(), type, id, method, args, self.now))
+        self.effects.entries.append(tell_entry(self.next_number(), type, id, method, args, self.now, self._trace))
 
     def next_number(self) -> int:
         """Return the number of the next outbox entry of this turn."""
@@ -151,7 +151,7 @@ class Turn:
             raise RuntimeError(f"{cls.__name__} has no on_alarm")
         others = (self.alarm(other) for other in self.alarm_names() if other not in (name, EXPIRY))
         check_alarm_bounds([alarm, *filter(None, others)], self.environment.limits.alarms)
-        self.effects.alarms[name] = alarm
+        self.effects.alarms[name] = alarm.caused_by(self._trace, self.now, by_alarm=bool(self.request.alarm))
 
     def cancel_alarm(self, name: str) -> bool:
         there = self.alarm(name) is not None
@@ -217,7 +217,8 @@ class Turn:
             activation.request_commit()
         committed = activation.wait_committed()
         if committed is not None:
-            await committed
+            with waiting("a checkpoint"):
+                await committed
         if activation.broken or not self.environment.owns(activation):
             raise moved_during_turn()
 
@@ -238,6 +239,12 @@ class Turn:
         except StoreError as error:
             raise Failure("unavailable", str(error)) from error
 
+    @property
+    def _trace(self) -> str:
+        """The `traceparent` of what this turn causes, or an empty string."""
+        trace = self.request.trace
+        return "" if trace is None else trace.header()
+
     def _headers(self) -> dict[str, str]:
         headers = {envelope.CALL_CHAIN: ",".join((*self.request.chain, self.activation.object_id))}
         if not self.request.method.is_command:
@@ -253,12 +260,14 @@ class Turn:
     async def _send(self, subject: str, payload: bytes, **options: Any) -> bytes:
         earlier = self.activation.wait_committed()
         if earlier is not None:
-            await earlier
+            with waiting("earlier commits"):
+                await earlier
         if self.activation.broken or not self.environment.owns(self.activation):
             raise moved_during_turn()
         left = self.request.deadline - asyncio.get_running_loop().time()
         try:
-            return await self.environment.client.request(subject, payload, deadline=max(left, 0.001), **options)
+            with waiting(describe_call(subject)[0]):
+                return await self.environment.client.request(subject, payload, deadline=max(left, 0.001), **options)
         except Failure as failure:
             if failure.code == "query-only" and not self.request.method.is_command:
                 raise RuntimeError(f"a query can call only queries: {failure.detail}") from failure

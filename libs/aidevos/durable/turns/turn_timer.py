@@ -14,22 +14,25 @@ STOPPED = ("turn-timeout", "deadline-exceeded", "moved")
 
 def start_timer(turn: Turn) -> None:
     """Note that the method of a turn begins, and for how long its request has waited."""
-    if measuring.on:
-        turn.began_at = perf_counter()
-        if turn.request.queued_at:
-            turn.activation.type.mailbox_wait.observe(turn.began_at - turn.request.queued_at)
+    request = turn.request
+    request.began_at = perf_counter()
+    if measuring.on and request.queued_at:
+        turn.activation.type.mailbox_wait.observe(request.began_at - request.queued_at)
 
 
 def stop_timer(turn: Turn, error: BaseException | None) -> None:
     """Count a turn that has ended, with the error that its caller gets."""
-    if turn.began_at:
+    request = turn.request
+    request.ended_at = perf_counter()
+    if measuring.on and request.began_at:
         outcome = "ok" if error is None else _outcome(error)
-        timers = turn.request.method.turn_timers
+        timers = request.method.turn_timers
         timer = timers.get(outcome)
         if timer is None:
-            name = turn.activation.type.name
-            timer = timers[outcome] = TURN_SECONDS.labels(name, turn.request.method.name, outcome)
-        timer.observe(perf_counter() - turn.began_at)
+            timer = timers[outcome] = TURN_SECONDS.labels(turn.activation.type.name, request.method.name, outcome)
+        trace = request.trace
+        trace_id = trace.trace_id if trace is not None and trace.sampled else None
+        timer.observe(request.ended_at - request.began_at, trace_id)
 
 
 def _outcome(error: BaseException) -> str:

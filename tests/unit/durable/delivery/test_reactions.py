@@ -50,6 +50,13 @@ async def test_without_a_key_it_reaches_the_object_of_the_emitter_s_id(kit: Obje
     assert (await state(kit))["seen"][-1] == "counted 4"
 
 
+async def test_an_event_may_name_its_project_and_its_trace(kit: ObjectKit) -> None:
+    extended = msgspec.json.decode(event({"sku": "tea", "count": 4})) | {"project": "p", "traceparent": "00-1-1-01"}
+    await published(kit, msgspec.json.encode(extended))
+    assert (await state(kit))["counts"] == [4]
+    assert kit.letters == {}
+
+
 async def test_an_event_that_comes_again_takes_effect_once(kit: ObjectKit) -> None:
     for _ in range(3):
         await published(kit, event({"sku": "tea", "count": 7}))

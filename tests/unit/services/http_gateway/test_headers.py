@@ -74,19 +74,6 @@ def test_other_text_is_no_deadline(text: str) -> None:
     assert (raised.value.code, raised.value.field) == ("bad-request", "Deadline")
 
 
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
-        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", False),
-        ("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", False),
-        ("", False),
-    ],
-)
-def test_a_traceparent_is_known_by_its_form(value: str, expected: bool) -> None:
-    assert headers.is_trace(value) == expected
-
-
 @given(st.text(max_size=50), st.none() | st.text(max_size=200))
 def test_a_cursor_leads_back_to_its_position(type: str, inner: str | None) -> None:
     position = Position(type, inner)

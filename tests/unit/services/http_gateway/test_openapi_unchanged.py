@@ -41,6 +41,7 @@ INTENDED: dict[str, str] = {
         "a host says what is wrong with it"
     ),
     r"/paths/~1health~1(live|ready)/get/responses/200/content/.*": "health says what is wrong with each part",
+    r"/components/schemas/task[-.]?(Assignment|TaskState)/properties/trace/.*": "a task knows its trace",
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
     r"/components/schemas/(dead_letter-)?(DeadLetter|LetterPage|Letter|DeadLetterState)/.*/message_kept\b.*": (
         "letters without a valid credential keep no message"
