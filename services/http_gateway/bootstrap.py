@@ -56,6 +56,7 @@ from .endpoints.objects import DurableObjectRouter
 from .endpoints.operation import Access, Operation
 from .endpoints.operations import OperationRouter
 from .endpoints.routers import ROUTERS
+from .endpoints.versions import VersionRouter
 from .fleet_metrics import FleetMetrics
 from .forwarder import Forwarder
 from .health import Readiness
@@ -160,6 +161,7 @@ def build(
     special: dict[type[APIRouter], APIRouter] = {
         AuthRouter: AuthRouter(forwarder, settings, charges, cookies),
         DurableObjectRouter: DurableObjectRouter(forwarder, settings, charges, catalogue),
+        VersionRouter: VersionRouter(forwarder, settings, charges, catalogue),
         EventRouter: EventRouter(forwarder, settings, charges, hub),
         OperationRouter: operations,
     }

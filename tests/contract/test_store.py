@@ -304,6 +304,35 @@ async def test_all_archived_records_of_one_object_can_be_forgotten(store: Any) -
     assert sorted(await store.read_archived("thing", keys)) == [("aa", "k1"), ("b", "k1")]
 
 
+async def test_versions_outside_the_document_are_read_by_number_the_newest_first(store: Any) -> None:
+    made = {number: {"t": 1.5, "d": b"\0%d" % number} for number in range(1, 301)}
+    for id in ("a", "aa", "b"):
+        await store.keep_versions("thing", id, [(number, made[number], None) for number in made], 0)
+    await store.keep_versions("thing", "a", [(300, made[300], LATER)], 0)
+
+    assert await store.read_versions("thing", "a", 7, 9, 500) == {number: made[number] for number in (7, 8, 9)}
+    assert list(await store.read_versions("thing", "a", 1, 300, 2)) == [300, 299]
+    assert await store.read_versions("thing", "a", 1, 299, 1, with_state=False) == {299: {"t": 1.5}}
+    assert len(await store.read_versions("thing", "a", 1, 2**40, 500)) == 300
+    assert await store.read_versions("thing", "missing", 1, 9, 9) == {}
+
+    await store.keep_versions("thing", "a", [], 299)
+    assert sorted(await store.read_versions("thing", "a", 0, 999, 999)) == [299, 300]
+    assert len(await store.read_versions("thing", "aa", 0, 999, 999)) == 300
+
+
+async def test_a_purge_removes_the_versions_of_its_tombstones(store: Any) -> None:
+    await claimed(store, "a", "b", "kept")
+    for id in ("a", "b", "kept"):
+        await store.keep_versions("thing", id, [(number, {"t": 1.5}, None) for number in (1, 2)], 0)
+    gone = {"version": 2, "history.first": 1}
+    await store.commit("thing", [tombstone("a", **gone), tombstone("b", **gone), change("kept", **gone)])
+
+    assert await store.purge("thing", [7], LATER) == 2
+    found = {id: await store.read_versions("thing", id, 0, 9, 9) for id in ("a", "b", "kept")}
+    assert [len(found[id]) for id in ("a", "b", "kept")] == [0, 0, 2]
+
+
 async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, request: pytest.FixtureRequest) -> None:
     await claimed(store, "a")
     if isinstance(store, MemoryStore):
@@ -322,6 +351,8 @@ async def test_a_store_that_is_down_says_so_and_knows_no_outcome(store: Any, req
         store.archive("thing", "a", [("k", {}, LATER)]),
         store.read_archived("thing", [("a", "k")]),
         store.delete_archived("thing", "a"),
+        store.keep_versions("thing", "a", [(1, {}, None)], 0),
+        store.read_versions("thing", "a", 0, 1, 1),
         store.ping(),
     ]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)

@@ -2,7 +2,7 @@
 
 A command reaches one shard if it names one `_id`, and those of its documents if it names several. Everything else
 reaches all shards: that is right for lists, searches and scans, and for the set-up of a type, but for nothing that is
-done for single objects. `replies_*` may be sharded in the same way.
+done for single objects. `replies_*` and `history_*` may be sharded in the same way.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ TARGETS: dict[str, dict[str, str]] = {
         "createIndexes obj_*": ALL,
         "dropIndexes obj_*": ALL,
         "createIndexes replies_*": ALL,
+        "createIndexes history_*": ALL,
         "upsert obj_* by _id": ONE,
         "find obj_* by _ids": THOSE,
         "delete obj_* by _ids": THOSE,
@@ -46,11 +47,13 @@ TARGETS: dict[str, dict[str, str]] = {
     "count": {"aggregate obj_*": ALL},
     "list_pending": {"find obj_*": ALL},
     "list_due": {"find obj_*": ALL},
-    "purge": {"find obj_*": ALL, "delete obj_* by _ids": THOSE},
+    "purge": {"find obj_*": ALL, "delete history_*": ALL, "delete obj_* by _ids": THOSE},
     "archive": {"upsert replies_* by _id": ONE},
     "read_archived": {"find replies_* by _ids": THOSE},
     # An object that is deleted has archived records only if many callers chose their own request IDs.
     "delete_archived": {"delete replies_*": ALL},
+    "keep_versions": {"upsert history_* by _id": ONE, "delete history_*": ALL},
+    "read_versions": {"find history_*": ALL},
     "ping": {"ping": "no shard"},
 }
 
@@ -108,10 +111,10 @@ def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
     """Return calls of each method with everything that changes its commands, in the order in which they apply."""
     many = [f"id{number:03}" for number in range(CHUNK + 1)]
     state = {"state": codec.as_raw(codec.encode({"name": "x" * 100})), "project": "p"}
-    gone = {"deleted": NOW}
+    gone = {"deleted": NOW, "history.first": 1}
     named = Compare(("name",), "eq", "x" * 100)
     return [
-        ("open", store.open("thing", [("name",)], [("name", "more")])),
+        ("open", store.open("thing", [("name",)], [("name", "more")], history=True)),
         ("claim", store.claim("thing", [Claim(id, f"{id}.1", 0) for id in many])),
         ("commit", store.commit("thing", [Commit(id, f"{id}.1", 2, id, state, ["deleted"], 200) for id in many])),
         ("commit", store.commit("thing", [Commit("new", "n.1", 1, "n", state | gone, [], 200, founding=0)])),
@@ -133,6 +136,8 @@ def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
         ("archive", store.archive("thing", "a", [("k", {}, NOW), ("l", {}, NOW)])),
         ("read_archived", store.read_archived("thing", [("a", "k"), ("a", "l")])),
         ("delete_archived", store.delete_archived("thing", "a")),
+        ("keep_versions", store.keep_versions("thing", "a", [(1, {}, NOW)], 1)),
+        ("read_versions", store.read_versions("thing", "a", 1, 2, 3)),
         ("ping", store.ping()),
     ]
 

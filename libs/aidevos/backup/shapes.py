@@ -27,6 +27,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
     "state": Mapping,
     "replies": Mapping,
     "archived": bool,
+    "history": Mapping,
     "outbox": Mapping,
     "outbox_last": int,
     "relay": bool,

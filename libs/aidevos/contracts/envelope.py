@@ -63,6 +63,13 @@ class ReplaceBody(msgspec.Struct, forbid_unknown_fields=True):
     state: msgspec.Raw
 
 
+class ForkBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /durable-objects/{object_id}/versions/{version}/fork`, like `CreateBody`."""
+
+    name: str | None = None
+    project: str | None = None
+
+
 def encode_deadline(seconds: float) -> str:
     """Return the header of a request that has this long: whole milliseconds, at least one."""
     return str(max(1, int(seconds * 1000)))

@@ -11,6 +11,11 @@ CREATE = "_create"
 READ = "_read"
 REPLACE = "_replace"
 DELETE = "_delete"
+# Those of types with the option `history`.
+VERSIONS = "_versions"
+READ_VERSION = "_read_version"
+COMPARE = "_compare_versions"
+RESTORE = "_restore"
 # Deletes an object together with its project; for services.
 VANISH = "_vanish"
 # The methods that the framework calls when an alarm is due and when an object expires.
@@ -50,6 +55,43 @@ class ObjectPage(msgspec.Struct, kw_only=True):
     items: list[DurableObject]
     next_cursor: str | None = None
     count: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class ObjectVersion(msgspec.Struct, kw_only=True):
+    """One version of an object in its history.
+
+    `caller` made it at this time with a call of `method`, as the request `request_id`. They are empty for a version
+    that was made before the type kept a history. `deleted` marks the version that a deletion made.
+    """
+
+    version: int
+    at: str
+    caller: str
+    method: str
+    request_id: str
+    schema_version: int
+    deleted: bool = False
+
+
+class VersionState(ObjectVersion, kw_only=True):
+    """One version with its state by today's schema, which is null for a deletion."""
+
+    state: dict[str, Any] | None
+
+
+class VersionPage(msgspec.Struct, kw_only=True):
+    """One page of a history, the newest version first; `next_cursor` is null on the last page."""
+
+    items: list[ObjectVersion]
+    next_cursor: str | None = None
+
+
+class Comparison(msgspec.Struct, kw_only=True):
+    """Two versions, and the JSON patch (RFC 6902) that makes the state of `after` of that of `before`."""
+
+    before: int
+    after: int
+    patch: list[dict[str, Any]]
 
 
 class SearchPage(msgspec.Struct, kw_only=True):
@@ -117,3 +159,5 @@ class TypeDescription(msgspec.Struct, kw_only=True):
     events: list[EventDescription] = []
     reactions: list[ReactionDescription] = []
     internal: bool = False
+    # True if the type keeps the versions of its objects.
+    history: bool = False

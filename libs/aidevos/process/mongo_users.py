@@ -47,12 +47,12 @@ def grant(admin: Admin, database: str, service: str, types: Iterable[str]) -> No
     Raises `SettingsError` if a type belongs to another service.
     """
     known = {role["role"].removeprefix(PREFIX): _resources(role) for role in _roles(admin)}
-    wanted = {(database, name) for type in types for name in collections_of(type)}
+    collections = [(database, name) for type in types for name in collections_of(type)]
     for owner, resources in known.items():
-        if owner != service and (taken := resources & wanted):
-            raise SettingsError(f"the collection {min(taken)[1]} belongs to {owner}, so {service} can't serve its type")
+        if owner != service and (taken := [each for each in collections if each in resources]):
+            raise SettingsError(f"the collection {taken[0][1]} belongs to {owner}, so {service} can't serve its type")
     granted = known.get(service)
-    wanted.add((database, WHOLE))
+    wanted = {*collections, (database, WHOLE)}
     if granted is None or not wanted <= granted:
         verb = "createRole" if granted is None else "updateRole"
         admin.admin.command(verb, PREFIX + service, privileges=_privileges(wanted | (granted or set())), roles=[])

@@ -462,7 +462,8 @@ async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) 
         try:
             for name, type in registry.types.items():
                 searched = [index for search in type.cls.searches for index in search.indexes]
-                await store.open(name, [*searched, *type.cls.indexes], type.cls.sparse_indexes)
+                kept = type.cls.kept_versions is not None
+                await store.open(name, [*searched, *type.cls.indexes], type.cls.sparse_indexes, history=kept)
         except StoreError as error:
             if isinstance(error, Unfenced) or loop.time() > end:
                 raise SettingsError(f"AIDEVOS_MONGO_URL: {error}") from None

@@ -44,6 +44,25 @@ MANAGEMENT: tuple[tuple[str, str, str, Json, Json], ...] = (
     (objects.DELETE, "do.{type}.{id}.", "Delete the object", {"type": "object"}, {"type": "null"}),
     (objects.LIST, "query.{type}.", "List objects", {"type": "object", "properties": PAGE}, reference("ObjectPage")),
 )
+# Those that types with the option `history` accept as well.
+VERSION: Json = {"type": "object", "properties": {"version": {"type": "integer"}}, "required": ["version"]}
+COMPARED: Json = {"before": {"type": "integer"}, "after": {"type": ["integer", "null"]}}
+HISTORY: tuple[tuple[str, str, Json, Json], ...] = (
+    (
+        objects.VERSIONS,
+        "List versions, the newest first",
+        {"type": "object", "properties": PAGE},
+        reference("VersionPage"),
+    ),
+    (objects.READ_VERSION, "Show a version with its state", VERSION, reference("VersionState")),
+    (
+        objects.COMPARE,
+        "Compare two versions, or one with the state of now",
+        {"type": "object", "properties": COMPARED, "required": ["before"]},
+        reference("Comparison"),
+    ),
+    (objects.RESTORE, "Make a version the state of now", VERSION, OBJECT),
+)
 VARIABLES = {
     "type": {"description": f"A type of objects: {subjects.TYPE_PATTERN}"},
     "id": {"description": f"The object's ID: {subjects.ID_PATTERN}"},
@@ -80,6 +99,9 @@ def describe(announced: list[TypeDescription], internal: bool = False) -> Json:
     document = _Document()
     for name, subject, does, args, result in MANAGEMENT:
         document.add_call(subject + name, f"_any.{name}", f"{does}. Requires `objects:manage`.", args, result)
+    for name, does, args, result in HISTORY:
+        about = f"{does}, of a type with the option `history`. Requires `objects:manage`."
+        document.add_call(f"do.{{type}}.{{id}}.{name}", f"_any.{name}", about, args, result)
     shown = [each for each in announced if internal or not each.internal]
     shown.append(placement_events.describe())
     for type in shown:
@@ -177,7 +199,8 @@ def _address(pattern: str) -> str:
 
 def _shared_schemas() -> Json:
     """Return the schemas that all types share."""
-    shown = (objects.DurableObject, objects.ObjectPage, Problem)
+    versions = (objects.VersionPage, objects.VersionState, objects.Comparison)
+    shown = (objects.DurableObject, objects.ObjectPage, *versions, Problem)
     _, schemas = msgspec.json.schema_components(shown, ref_template=COMPONENTS + "{name}")
     failed = {envelope.ERROR_CODE: TEXT, envelope.ERROR: TEXT}
     properties = CLOUD_EVENT | {

@@ -11,10 +11,12 @@ from .objects import DurableObjectRouter
 from .operations import OperationRouter
 from .projects import ProjectRouter
 from .users import RoleRouter, UserRouter
+from .versions import VersionRouter
 
 # fmt: off
 ROUTERS: tuple[type[APIRouter], ...] = (
-    DurableObjectRouter, AuthRouter, UserRouter, RoleRouter, AuditRouter, AccessTokenRouter, DeadLetterRouter,
-    DataRouter, ApiKeyRouter, RouteRouter, RateLimitRouter, ProjectRouter, WebhookRouter, EventRouter, OperationRouter,
+    DurableObjectRouter, VersionRouter, AuthRouter, UserRouter, RoleRouter, AuditRouter, AccessTokenRouter,
+    DeadLetterRouter, DataRouter, ApiKeyRouter, RouteRouter, RateLimitRouter, ProjectRouter, WebhookRouter, EventRouter,
+    OperationRouter,
 )
 # fmt: on

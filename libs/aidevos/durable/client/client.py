@@ -29,6 +29,7 @@ from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.client.connection import Connection
+from aidevos.durable.client.history import ObjectHistory
 from aidevos.durable.client.types import TypeDirectory
 from aidevos.observability import tracing
 
@@ -186,6 +187,10 @@ class DurableObjectClient:
         payload = msgspec.json.encode(args) if args else b""
         reply = await self.request(subjects.call(type, id, method), payload, **options)
         return msgspec.json.decode(reply) if reply else None
+
+    def history(self, type: str, id: str) -> ObjectHistory:
+        """Return the access to the kept versions of an object."""
+        return ObjectHistory(self.call, type, id)
 
     async def query(self, type: str, name: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Run a search or a view over the committed states of a type's objects and return its decoded result.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 
 from aidevos.durable.base.clock import Clock
 from aidevos.durable.base.fair_share import FairShare
@@ -33,6 +33,7 @@ from aidevos.durable.turns.environment import Environment, Limits
 from aidevos.durable.turns.execution import TurnRunner
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.pending import PendingCommit
+from aidevos.durable.turns.versions import move_versions
 from aidevos.security.permissions import Principal
 
 
@@ -150,6 +151,8 @@ class Runtime:
             self._relay.offer(activation, sorted(activation.outbox))
         if activation.alarms:
             self.alarms.ring_or_schedule(activation)
+        if activation.history is not None:
+            self._keep_history(activation)
 
     def _save(self, activation: Activation) -> None:
         self._commits[activation.type.name].add(activation)
@@ -162,6 +165,13 @@ class Runtime:
             self.alarms.schedule_next(activation)
         if activation.records.needs_archiving() and not activation.broken:
             self.tasks.spawn(self._archive.move_oldest(activation))
+        if activation.history is not None and not activation.broken:
+            self._keep_history(activation)
+
+    def _keep_history(self, activation: Activation) -> None:
+        if activation.history is not None and activation.history.needs_moving:
+            owns = partial(self.environment.owns, activation)
+            self.tasks.spawn(move_versions(self.environment.store, activation, activation.history, owns))
 
     def _on_resolved(self, activation: Activation, document: Document) -> None:
         """Wake or schedule an object whose activation was discarded, if its document holds entries or alarms."""

@@ -16,11 +16,12 @@ from typing import Any
 import msgspec
 
 # What a class may define anew. Everything else in the base class is the framework's own.
-HOOKS = frozenset({"on_activate", "on_hibernate", "on_delete", "on_alarm"})
+HOOKS = frozenset({"on_activate", "on_hibernate", "on_delete", "on_restore", "on_alarm"})
 OPTIONS = frozenset({"searches", "views", "indexes", "sparse_indexes"})
 OPTIONS |= {"state_limit", "project_aware", "expires_after", "commit_interval"}
 # Attributes of the base class that are options in the class's own head.
 HEAD_OPTIONS = {name: name for name in ("schema_version", "management", "internal")} | {"object_type": "type"}
+HEAD_OPTIONS |= {"kept_versions": "history"}
 INSTANCE = frozenset({"id", "state"})
 LITERALS = (ast.Dict, ast.DictComp, ast.Constant, ast.JoinedStr, ast.List, ast.Tuple)
 

@@ -37,6 +37,7 @@ def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> 
         doc=inspect.cleandoc(cls.__doc__ or ""),
         management=cls.management,
         internal=cls.internal,
+        history=cls.kept_versions is not None,
         state=next(found),
         methods=[
             MethodDescription(

@@ -17,6 +17,7 @@ from aidevos.durable.objects.alarm import Alarm
 from aidevos.durable.objects.alarms import Alarms
 from aidevos.durable.objects.checks import check_init, check_names, find_state_type
 from aidevos.durable.objects.declaration import Event, Management, Search, View, command, query
+from aidevos.durable.objects.history import Kept, Option, Versions, parse_history
 from aidevos.durable.objects.if_match import check_if_match
 from aidevos.durable.objects.running import RunningTurn, current_turn, refuse_state
 from aidevos.observability.author_metrics import ObjectMetrics
@@ -34,7 +35,8 @@ class BaseDurableObject(Generic[State]):
     The class option `type` is the name on the wire. `schema_version` is the version of the state's schema, from 1; each
     earlier version needs an `@upcast`. `management` says what the management endpoints may do: `"raw"` reads and writes
     the state, `"lifecycle"` creates and deletes but shows no state, and `"read_only"` only reads. An `internal` type is
-    an implementation detail that documentation and lists omit.
+    an implementation detail that documentation and lists omit. `history` keeps versions of each object: the
+    newest ones up to a number, those up to an age such as `"30d"`, or both.
     """
 
     object_type: ClassVar[str] = ""
@@ -42,6 +44,7 @@ class BaseDurableObject(Generic[State]):
     schema_version: ClassVar[int] = 1
     management: ClassVar[Management] = "lifecycle"
     internal: ClassVar[bool] = False
+    kept_versions: ClassVar[Kept | None] = None
     searches: ClassVar[tuple[Search, ...]] = ()
     views: ClassVar[tuple[View, ...]] = ()
     # Paths in the state by which views search. A sparse index covers only states that have a value at its last path.
@@ -68,6 +71,7 @@ class BaseDurableObject(Generic[State]):
         schema_version: int = 1,
         management: Management = "lifecycle",
         internal: bool = False,
+        history: Option | None = None,
         **options: Any,
     ) -> None:
         super().__init_subclass__(**options)
@@ -81,6 +85,7 @@ class BaseDurableObject(Generic[State]):
         cls.schema_version = schema_version
         cls.management = management
         cls.internal = internal
+        cls.kept_versions = parse_history(history, cls.__name__)
         cls.state_type = _state_type(cls)
 
     def __init__(self, id: str, state: State) -> None:
@@ -116,6 +121,12 @@ class BaseDurableObject(Generic[State]):
     async def on_delete(self) -> None:
         """Run in the turn that deletes the object. It may emit and tell."""
 
+    async def on_restore(self, version: int) -> None:
+        """Run in the turn in which a caller has restored this version of the state. It may change the state and emit.
+
+        The state is restored already. Alarms are as they were before.
+        """
+
     async def on_alarm(self, alarm: Alarm) -> None:
         """Handle an alarm that rings. This is a command, called by the object's own service.
 
@@ -148,6 +159,11 @@ class BaseDurableObject(Generic[State]):
     def version(self) -> int:
         """The object's version at the start of the running turn. A command that changes the state increments it."""
         return self._running().version
+
+    @property
+    def versions(self) -> Versions:
+        """The kept versions of this object, whose type must have the option `history`."""
+        return self._running().versions
 
     @property
     def if_match(self) -> str | None:

@@ -27,6 +27,7 @@ from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Resources
 from aidevos.durable.objects.schema import Schema, nests_freely
+from aidevos.durable.objects.versioned import METHODS
 from aidevos.durable.objects.weight import Weight
 from aidevos.durable.store import codec
 from aidevos.observability.instruments import Distribution
@@ -73,6 +74,9 @@ class ObjectType:
             if hasattr(member, "__upcast_from__"):
                 self._add_upcast(name, member.__upcast_from__)
         self.methods[ALARM] = _alarm_method(cls)
+        for method in METHODS if cls.kept_versions is not None else ():
+            spec = MethodSpec(method, vars(method)["__declaration__"])
+            self.methods[spec.name] = spec
         missing = [version for version in range(1, cls.schema_version) if version not in self._upcasts]
         if missing:
             raise TypeError(f"{cls.__name__} lacks @upcast(from_={missing[0]})")

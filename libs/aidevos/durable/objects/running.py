@@ -12,6 +12,7 @@ from aidevos.contracts.objects import DurableObject
 from aidevos.durable.objects.alarm import Scheduled
 from aidevos.durable.objects.declaration import Event
 from aidevos.durable.objects.defect import Defect
+from aidevos.durable.objects.history import Versions
 from aidevos.security.permissions import Principal
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,9 @@ class RunningTurn(Protocol):
 
     @property
     def project(self) -> str | None: ...
+
+    @property
+    def versions(self) -> Versions: ...
 
     async def join(self, project: str | None) -> None: ...
 

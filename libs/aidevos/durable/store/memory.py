@@ -28,7 +28,7 @@ from aidevos.durable.store.port import (
 )
 
 # Fields that searches and pages leave empty.
-HIDDEN: dict[str, Any] = {"replies": {}, "outbox": {}, "alarms": {}}
+HIDDEN: dict[str, Any] = {"replies": {}, "history": {}, "outbox": {}, "alarms": {}}
 
 
 class MemoryStore:
@@ -46,9 +46,16 @@ class MemoryStore:
         self.down = False
         self.slow = False
         self._archive: dict[tuple[str, str, str], dict[str, Any]] = {}
+        # Versions outside the documents, by type and ID.
+        self.versions: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
 
     async def open(
-        self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
+        self,
+        type: str,
+        indexes: Iterable[tuple[str, ...]] = (),
+        sparse: Iterable[tuple[str, ...]] = (),
+        *,
+        history: bool = False,
     ) -> None:
         self.documents.setdefault(type, {})
 
@@ -145,6 +152,7 @@ class MemoryStore:
             if document.get("deleted") and document["deleted"] < before and not document.get("relay")
         ]
         for id in purged:
+            self.versions.pop((type, id), None)
             del self.documents[type][id]
         return len(purged)
 
@@ -161,6 +169,22 @@ class MemoryStore:
         self._require_up()
         for key in [key for key in self._archive if key[:2] == (type, id)]:
             del self._archive[key]
+
+    async def keep_versions(
+        self, type: str, id: str, versions: Sequence[tuple[int, dict[str, Any], datetime | None]], lowest: int
+    ) -> None:
+        self._require_up()
+        kept = self.versions.get((type, id), {}) | {number: version for number, version, _ in versions}
+        self.versions[type, id] = {number: version for number, version in kept.items() if number >= lowest}
+
+    async def read_versions(
+        self, type: str, id: str, first: int, last: int, limit: int, *, with_state: bool = True
+    ) -> dict[int, dict[str, Any]]:
+        self._require_up()
+        kept = self.versions.get((type, id), {})
+        numbers = sorted((number for number in kept if first <= number <= last), reverse=True)[:limit]
+        hidden = () if with_state else ("d",)
+        return {number: {key: kept[number][key] for key in kept[number] if key not in hidden} for number in numbers}
 
     async def ping(self) -> None:
         self._require_up()

@@ -39,6 +39,7 @@ from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import Condition, Path
 from aidevos.durable.store.mongo_fence import build_claim, build_commit, ensure_fence, read_outcomes, stale_commits
 from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
+from aidevos.durable.store.mongo_history import keep_versions, purge_versions, version_range
 from aidevos.durable.store.port import (
     TIME_LIMIT,
     Claim,
@@ -78,9 +79,9 @@ AT_ONCE = 64 * 1024
 Found: TypeAlias = tuple[dict[str, Any] | bytes, int]
 
 
-def collections_of(type: str) -> tuple[str, str]:
-    """Return the names of the two collections of a type: its objects, and their archived completion records."""
-    return f"obj_{type}", f"replies_{type}"
+def collections_of(type: str) -> tuple[str, str, str]:
+    """Return the names of the collections of a type: its objects, their archived completion records and versions."""
+    return f"obj_{type}", f"replies_{type}", f"history_{type}"
 
 
 class MongoStore:
@@ -119,10 +120,17 @@ class MongoStore:
         self._slices = Slices()
 
     async def open(
-        self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
+        self,
+        type: str,
+        indexes: Iterable[tuple[str, ...]] = (),
+        sparse: Iterable[tuple[str, ...]] = (),
+        *,
+        history: bool = False,
     ) -> None:
         await self._run(lambda: ensure_fence(self._database, collections_of(type)[0]))
         await self._run(lambda: self._ensure_indexes(type, _indexes(indexes, sparse)))
+        if history:
+            await self._run(lambda: self._versions(type).create_index("end", expireAfterSeconds=0))
         await self._prove_fence(type)
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
@@ -214,10 +222,13 @@ class MongoStore:
     async def purge(self, type: str, partitions: Collection[int], before: datetime) -> int:
         gone = {"deleted": {"$lt": before}, "relay": None}
         wanted = gone | {"partition": {"$in": list(partitions)}}
-        shown = {"owner": True, "commit": True}
+        shown = {"owner": True, "commit": True, "version": True, "history.first": True}
         found = await self._search(f"obj_{type}", wanted, PURGE_PAGE, projection=shown, hint=GONE)
         if not found:
             return 0
+        recorded = [(document.id, document.version) for document in found if document.history]
+        if recorded:
+            await self._run_apart(lambda: purge_versions(self._versions(type), recorded))
         # As in `clear_outboxes`, the lists can't match in a wrong combination. A document without a commit was only
         # claimed; its owner alone is unique as well.
         fence = gone | {
@@ -246,6 +257,19 @@ class MongoStore:
         of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
         await self._run_apart(lambda: self._records(type).delete_many({"_id": of_object}))
 
+    async def keep_versions(
+        self, type: str, id: str, versions: Sequence[tuple[int, dict[str, Any], datetime | None]], lowest: int
+    ) -> None:
+        await self._run_apart(lambda: keep_versions(self._versions(type), id, versions, lowest))
+
+    async def read_versions(
+        self, type: str, id: str, first: int, last: int, limit: int, *, with_state: bool = True
+    ) -> dict[int, dict[str, Any]]:
+        options: dict[str, Any] = {"sort": {"_id": -1}} | ({} if with_state else {"projection": {"version.d": False}})
+        async with self._room:
+            found = await self._find(f"history_{type}", version_range(id, first, last), limit, **options)
+        return {document["_id"]["v"]: document["version"] for document, _ in await self._decode(found)}
+
     async def ping(self) -> None:
         await self._run(lambda: self._database.command("ping"))
 
@@ -261,6 +285,9 @@ class MongoStore:
     def _records(self, type: str) -> Documents:
         return self._database[collections_of(type)[1]]
 
+    def _versions(self, type: str) -> Documents:
+        return self._database[collections_of(type)[2]]
+
     async def _prove_fence(self, type: str) -> None:
         """Try stale commits on a document that is no object. Raises `Unfenced` if one of them is applied."""
         probe = f"!{uuid4().hex}"
@@ -272,7 +299,7 @@ class MongoStore:
             tried = [probe, *(commit.id for commit in stale)]
             await self._run(lambda: self._objects(type).delete_many({"_id": {"$in": tried}}))
         if Outcome.APPLIED in outcomes:
-            name, _ = collections_of(type)
+            name = collections_of(type)[0]
             raise Unfenced(f"the collection {name} takes commits of former owners: its validator doesn't work")
         if Outcome.UNKNOWN in outcomes:
             raise StoreError("MongoDB: the fence could not be tried")
@@ -404,7 +431,7 @@ async def _read_up_to(size: int, cursor: Any, limit: int) -> list[Any]:
 
 def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
     if only is None:
-        return {"replies": False, "outbox": False, "alarms": False}
+        return {"replies": False, "history": False, "outbox": False, "alarms": False}
     outer = [path for path in only if not any(path[: len(other)] == other for other in only if len(other) < len(path))]
     return {"version": True, "schema": True} | {field(path): True for path in outer}
 

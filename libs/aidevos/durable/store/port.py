@@ -43,6 +43,7 @@ class Document(msgspec.Struct, kw_only=True):
     state: dict[str, Any] | None = None
     replies: dict[str, Any] = msgspec.field(default_factory=dict)
     archived: bool = False
+    history: dict[str, Any] = msgspec.field(default_factory=dict)
     outbox: dict[str, Any] = msgspec.field(default_factory=dict)
     outbox_last: int = 0
     alarms: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -156,14 +157,19 @@ class Store(Protocol):
     """
 
     async def open(
-        self, type: str, indexes: Iterable[tuple[str, ...]] = (), sparse: Iterable[tuple[str, ...]] = ()
+        self,
+        type: str,
+        indexes: Iterable[tuple[str, ...]] = (),
+        sparse: Iterable[tuple[str, ...]] = (),
+        *,
+        history: bool = False,
     ) -> None:
         """Create the collection of a type and its indexes, unless they exist, and drop those that nothing uses now.
 
         Make sure that the fence holds in it. Raises `Unfenced` if it doesn't.
 
         Each index is a tuple of paths in the state. A `sparse` one covers only states that have a value at its last
-        path.
+        path. With `history`, create the collection of the type's versions too.
         """
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
@@ -196,8 +202,9 @@ class Store(Protocol):
     ) -> list[Document]:
         """Return existing objects with IDs greater than `after`, sorted by ID.
 
-        Replies, outbox and alarms are left empty, and without `with_state` the states as well. With a `project`,
-        return only its objects; with "", only objects without a project. With `size`, stop soon after that many bytes.
+        Replies, history, outbox and alarms are left empty, and without `with_state` the states as well. With a
+        `project`, return only its objects; with "", only objects without a project. With `size`, stop soon after that
+        many bytes.
         """
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
@@ -229,7 +236,7 @@ class Store(Protocol):
     async def purge(self, type: str, partitions: Collection[int], before: datetime) -> int:
         """Remove some tombstones of these partitions that were last committed before this time and have no outbox.
 
-        Return their number; 0 means that none are left.
+        Their versions are removed before them. Return their number; 0 means that none are left.
         """
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
@@ -240,6 +247,22 @@ class Store(Protocol):
 
     async def delete_archived(self, type: str, id: str) -> None:
         """Remove an object's archived records."""
+
+    async def keep_versions(
+        self, type: str, id: str, versions: Sequence[tuple[int, dict[str, Any], datetime | None]], lowest: int
+    ) -> None:
+        """Store versions of an object, as (number, version, expiry time), outside the document.
+
+        Remove those whose numbers are below `lowest`.
+        """
+
+    async def read_versions(
+        self, type: str, id: str, first: int, last: int, limit: int, *, with_state: bool = True
+    ) -> dict[int, dict[str, Any]]:
+        """Return the versions of an object from `first` to `last` that `keep_versions` has stored, the newest `limit`.
+
+        Without `with_state`, leave out their states.
+        """
 
     async def ping(self) -> None:
         """Return once the store has answered."""

@@ -28,6 +28,7 @@ from aidevos.durable.objects.registry import NewerSchema, ObjectType
 from aidevos.durable.store import codec
 from aidevos.durable.store.port import Commit, Document
 from aidevos.durable.turns.completion import Bounds, Changes, CompletionRecords, Record
+from aidevos.durable.turns.history import Author, History, Version
 from aidevos.durable.turns.mailbox import Mailbox
 from aidevos.durable.turns.pending import Committed, PendingCommit, StreamPosition
 
@@ -105,9 +106,17 @@ class Activation:
         self.object: BaseDurableObject[Any] = self.type.cls(self.id, state)
         self.object._guarded = True
         self.snapshot = codec.encode(state)
+        kept = self.type.cls.kept_versions
+        self.history = None if kept is None else self._load_history(History(kept, document.history if document else {}))
         self.committed = self._shown()
         self.loaded = True
         self.claimed = claimed
+
+    def _load_history(self, history: History) -> History:
+        if self.exists and history.latest != self.version:
+            schema, made = self.type.cls.schema_version, self.updated_at.timestamp()
+            history.adopt(Version.of(self.version, made, Author(), schema, self.snapshot))
+        return history
 
     def load_new(self, owner: str, bounds: Bounds) -> None:
         """Initialize as the first owner of an object that is assumed to be absent."""
@@ -171,7 +180,8 @@ class Activation:
         weight.sample(self.state)
         state = int((1 + weight.factor) * len(self.snapshot))
         alarms = sum(alarm.size for alarm in self.alarms.values())
-        return BASE_SIZE + state + self.records.size + self.outbox_size + alarms
+        history = self.history.size if self.history is not None else 0
+        return BASE_SIZE + state + self.records.size + self.outbox_size + alarms + history
 
     @property
     def idle(self) -> bool:
@@ -225,6 +235,8 @@ class Activation:
         self.turn += 1
         changes = pending.changes
         self.records.seal(changes)
+        if self.history is not None:
+            self.history.seal(changes)
         size = changes.size + 1024
         values: dict[str, Any] = changes.set
         if pending.state_changed:

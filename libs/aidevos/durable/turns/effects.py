@@ -13,7 +13,9 @@ from aidevos.durable.store import codec
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import Entry
 from aidevos.durable.turns.environment import Limits
+from aidevos.durable.turns.history import Author, Version
 from aidevos.durable.turns.pending import PendingCommit
+from aidevos.durable.turns.request import Request
 
 log = logging.getLogger(__name__)
 OUTBOX_BYTES = 2 * 1024 * 1024
@@ -30,33 +32,55 @@ class Effects:
     empty.
     """
 
-    __slots__ = ("_activation", "_limits", "alarm", "alarms", "deleted", "entries", "now", "project", "ringing")
+    __slots__ = (
+        "_activation",
+        "_limits",
+        "_request",
+        "alarm",
+        "alarms",
+        "continues",
+        "deleted",
+        "ends_history",
+        "entries",
+        "forgets",
+        "now",
+        "project",
+        "ringing",
+    )
 
-    def __init__(self, activation: Activation, limits: Limits, now: float, alarm: str) -> None:
+    def __init__(self, activation: Activation, limits: Limits, now: float, request: Request) -> None:
         self._activation = activation
         self._limits = limits
+        self._request = request
         self.now = now
-        self.alarm = alarm
+        self.alarm = request.alarm
         self.entries: list[Entry] = []
         # The new schedule of each changed alarm; None removes it.
         self.alarms: dict[str, Scheduled | None] = {}
         # The alarm that started the turn, until its outcome is known.
         self.ringing: Scheduled | None = None
         self.deleted = False
+        # True if the object that this turn creates goes on with the history of the deleted one.
+        self.continues = False
+        # True if the turn ends the history: versions before it, or all with the object itself, are erased.
+        self.forgets = self.ends_history = False
         # The project of an object that this turn creates.
         self.project: str | None = None
 
     def check_document(self, state: bytes, reply: bytes) -> None:
         """Raise `too-large` or `overloaded` if the document would get too large with this state and recorded reply."""
+        activation, kept = self._activation, 0
         added = len(state) + len(reply) + BYTES_LIMIT
+        if activation.history is not None:
+            added, kept = added + len(state), activation.history.size
         if self.entries:
             added += sum(len(entry.payload) + ENTRY_OVERHEAD for entry in self.entries)
         if added > DOCUMENT_BYTES:
             raise Failure("too-large", f"the state, events and result would exceed {DOCUMENT_BYTES} bytes")
-        activation = self._activation
         outbox = activation.outbox_size + ENTRY_OVERHEAD * len(activation.outbox)
-        if added + outbox + activation.records.size > DOCUMENT_BYTES:
-            raise Failure("overloaded", "too many results and unsent events of this object are kept", retry_after=1.0)
+        if added + outbox + activation.records.size + kept > DOCUMENT_BYTES:
+            detail = "too many results, versions and unsent events of this object are kept"
+            raise Failure("overloaded", detail, retry_after=1.0)
 
     def check_bounds(self, state: bytes, entries: Sequence[Entry]) -> None:
         """Raise `too-large` or `overloaded` if the encoded state or the entries exceed their bounds."""
@@ -90,6 +114,8 @@ class Effects:
             activation.version += 1
             activation.updated_at = moment
         if self.deleted:
+            # The members of its project couldn't be told from others any more.
+            self.ends_history = activation.project is not None
             activation.exists, activation.project = False, None
             activation.state = activation.type.default_state()
             activation.snapshot = codec.encode(activation.state)
@@ -97,6 +123,7 @@ class Effects:
         if not activation.exists:
             activation.exists, activation.project = True, self.project
             activation.made_at = moment
+            self.forgets = self.forgets or not self.continues
         activation.snapshot = encoded
 
     def gather(self, *, changed: bool) -> PendingCommit:
@@ -113,7 +140,23 @@ class Effects:
             pending.entries.append(entry.number)
         self.entries = []
         self._gather_alarms(pending, changed)
+        if activation.history is not None:
+            self._gather_version(pending, changed)
         return pending
+
+    def _gather_version(self, pending: PendingCommit, changed: bool) -> None:
+        activation, history, request = self._activation, self._activation.history, self._request
+        if history is None:
+            return
+        number = activation.version
+        if self.ends_history or self.forgets:
+            history.begin(number + 1 if self.ends_history else number, pending.changes)
+            self.forgets = False
+        if changed and not self.ends_history and history.latest != number:
+            author = Author(request.principal.subject, request.method.name, request.request_id)
+            state = None if self.deleted else activation.snapshot
+            version = Version.of(number, self.now, author, activation.type.cls.schema_version, state)
+            history.add(version, pending.changes)
 
     def _gather_alarms(self, pending: PendingCommit, changed: bool) -> None:
         activation = self._activation

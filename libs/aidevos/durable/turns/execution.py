@@ -102,6 +102,7 @@ class TurnRunner:
         if activation is None or not activation.loaded or activation.founding:
             return asyncio.get_running_loop().create_task(self._reenter_stored(copy, request))
         copy.load_committed(activation.committed, self._environment.limits.records)
+        copy.history = activation.history
         return self._query_copy(copy, request)
 
     async def _reenter_stored(self, copy: Activation, request: Request) -> None:

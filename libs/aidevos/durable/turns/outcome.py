@@ -127,7 +127,7 @@ def _commit(turn: Turn, reply: Reply, changed: bool) -> None:
     if effects.ringing is not None:
         _FIRED.inc()
         effects.alarms.setdefault(effects.alarm, effects.ringing.advance())
-    if not (changed or effects.entries or effects.alarms or turn.request.key):
+    if not (changed or effects.entries or effects.alarms or turn.request.key or effects.forgets):
         answer_when_committed(turn.environment, turn.activation, turn.request, reply)
         return
     effects.gather(changed=changed)

@@ -32,6 +32,7 @@ from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import moved_during_turn, service_refused
 from aidevos.durable.turns.headers import digest
 from aidevos.durable.turns.request import Request
+from aidevos.durable.turns.versions import TurnVersions
 from aidevos.observability import request_ids
 from aidevos.observability.slow_log import waiting
 from aidevos.security.permissions import Principal
@@ -48,7 +49,7 @@ class Turn:
         self.activation = activation
         self.request = request
         self.now = environment.clock.now()
-        self.effects = Effects(activation, environment.limits, self.now, request.alarm)
+        self.effects = Effects(activation, environment.limits, self.now, request)
         self.alarm_key = ""
         # True for an alarm whose earlier attempt may have killed its process.
         self.counts_attempt_first = False
@@ -109,6 +110,10 @@ class Turn:
     @property
     def project(self) -> str | None:
         return self.activation.project
+
+    @property
+    def versions(self) -> TurnVersions:
+        return TurnVersions(self.activation, self.effects, self.environment.store, self._only_in_command)
 
     async def join(self, project: str | None) -> None:
         """Assign the object that this turn creates to a project, or to none. Raises `Failure`."""

@@ -1,0 +1,26 @@
+"""A host process of a type that keeps a history."""
+
+from __future__ import annotations
+
+import msgspec
+
+from aidevos import BaseDurableObject, Service, command, permission
+from aidevos.process.serving import run
+from aidevos.settings import load
+
+
+class SheetState(msgspec.Struct):
+    lines: list[str] = []
+
+
+class Sheet(BaseDurableObject[SheetState], type="sheet", management="raw", history=60):
+    """A sheet of lines, whose versions are kept."""
+
+    @command(allow=permission("sheet:write"))
+    async def add(self, line: str) -> int:
+        self.state.lines.append(line)
+        return len(self.state.lines)
+
+
+if __name__ == "__main__":
+    run(Service("objects", (Sheet,)), load(), reports_health=False)
