@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
-# Helm and the schemas of Kubernetes, for lint and tests alone.
+# What reads the files in deploy: Helm, the schemas of Kubernetes, Docker Compose, PromQL and CycloneDX.
 CHART_TOOLS := $(VENV)/.chart-tools
 QUIETLY := --quiet --disable-pip-version-check
 RUN := $(VENV)/bin/python -P -m
@@ -14,7 +14,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up scale restart down ps logs check fast test lint static docs bench bench-guard bench-peers simulate-placement simulate faults
+.PHONY: up scale restart down ps logs check fast test lint static docs sbom bench bench-guard bench-peers simulate-placement simulate faults
 
 # The processes of each service of objects, as in `make up REPLICAS=2`.
 REPLICAS ?=
@@ -62,6 +62,12 @@ static: $(READY) $(CHART_TOOLS)
 # The site of the documentation, in var/docs. A link that leads nowhere fails.
 docs: $(READY)
 	@$(VENV)/bin/zensical build --strict
+
+# What the image consists of, in the format of CycloneDX. The image itself has a list with licences.
+SBOM ?= var/sbom.cdx.json
+sbom: $(CHART_TOOLS)
+	@mkdir -p $(dir $(SBOM))
+	@$(VENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-file $(SBOM) deploy/docker/requirements.lock
 
 # QUICK=1 compares requests alone, in one short round.
 bench: $(READY)
@@ -112,6 +118,7 @@ $(INSTALLED): requirements.lock
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement requirements.lock
 	@touch $@
 
-$(CHART_TOOLS): $(INSTALLED) tools/chart.lock
+$(CHART_TOOLS): $(INSTALLED) tools/chart.lock deploy/docker/sbom.lock
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement tools/chart.lock
+	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement deploy/docker/sbom.lock
 	@touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -77,6 +78,15 @@ def browsers(pytestconfig: pytest.Config) -> Iterator[Browsers]:
 
 
 @pytest.fixture(scope="session")
+def promtool() -> str:
+    """Return Prometheus' own checker of rules; if it is missing, each test that needs it fails in one line."""
+    found = shutil.which("promtool")
+    if found is None:
+        pytest.fail("promtool was not found: install Debian's package prometheus", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
 def worlds(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Worlds]:
     """Run the services on the servers, one set of them at a time."""
     worlds = request.config.stash[WORLDS] = Worlds(servers)
@@ -88,7 +98,7 @@ def worlds(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Worlds]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need servers, and run the longest first."""
     for item in items:
-        if {"servers", "rabbitmq", "browsers"} & {*getattr(item, "fixturenames", ())}:
+        if {"servers", "rabbitmq", "browsers", "promtool"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("servers")
     items.sort(key=scheduling.weight)
 

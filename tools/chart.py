@@ -37,8 +37,8 @@ def render(values: Path) -> str:
         given = helm.values_from_yaml(values.read_text())
         chart.validate_schema(given)
         found = chart.render(given, name=NAME, namespace=NAME)
-    parts = [found[name] for name in sorted(found) if name.endswith(".yaml")]
-    return "".join(f"---\n{part.strip().removeprefix('---').strip()}\n" for part in parts)
+    parts = [found[name].strip().removeprefix("---").strip() for name in sorted(found) if name.endswith(".yaml")]
+    return "".join(f"---\n{part}\n" for part in parts if part)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`python -m tests.support.needs`: install what the tests need from the system, or say what is missing.
 
-Where a Docker engine answers, containers replace programs. They don't replace libcurl: some tests start MongoDB's
-program themselves.
+Where a Docker engine answers, containers replace servers and browsers. They don't replace libcurl and promtool, which
+some tests use directly.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def _has_browser() -> bool:
 
 
 RABBITMQ = Need("RabbitMQ", ("rabbitmq-server",), "set AIDEVOS_EVENT_BUS_URL", _has_rabbitmq)
+PROMTOOL = Need("promtool", ("prometheus",), "put promtool on the PATH", lambda: shutil.which("promtool") is not None)
 BROWSER = Need(
     "Chromium with its driver",
     ("chromium", "chromium-driver"),
@@ -36,7 +37,7 @@ BROWSER = Need(
 
 def main() -> int:
     try:
-        provide([LIBCURL])
+        provide([LIBCURL, PROMTOOL])
         provide([RABBITMQ, BROWSER], has_engine=docker_answers)
     except SettingsError as error:
         print(error, file=sys.stderr)

@@ -63,17 +63,17 @@ def test_containers_come_before_packages(monkeypatch: pytest.MonkeyPatch, capsys
     assert capsys.readouterr().out == "QUEUE and BROWSER will run in containers: not found on this machine.\n"
 
 
-def test_containers_replace_the_programs_of_the_tests_but_no_library(
+def test_containers_replace_the_servers_of_the_tests_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine = Machine(monkeypatch, "apt-get", root=True)
-    for name in ("LIBCURL", "RABBITMQ", "BROWSER"):
+    for name in ("LIBCURL", "PROMTOOL", "RABBITMQ", "BROWSER"):
         monkeypatch.setattr(needs, name, machine.need(name.lower()))
     monkeypatch.setattr(needs, "docker_answers", lambda: True)
 
     assert needs.main() == 0
 
-    assert machine.installed == {"libcurl"}
+    assert machine.installed == {"libcurl", "promtool"}
     assert "RABBITMQ and BROWSER will run in containers" in capsys.readouterr().out
 
 
