@@ -7,6 +7,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,21 @@ from aidevos.security.service_keys import ServiceSigningKeys, VerificationKeys
 from aidevos.security.tokens import TokenVerifier
 from aidevos.settings import load
 from deploy.docker.__main__ import setup
-from deploy.local.programs import SERVICES, Service
+from deploy.local.programs import SERVICES, Service, grace
 from tests.support.paths import ROOT
 
 DOCKERFILE = ROOT / "deploy/docker/Dockerfile"
 IMAGE_LOCK = ROOT / "deploy/docker/requirements.lock"
 SERVERS = {"nats", "mongo", "rabbitmq"}
 ONE_SHOTS = {"setup", "provision"}
+OBSERVABILITY = {"prometheus", "grafana", "jaeger"}
+COMPOSE = Path(sys.executable).with_name("docker-compose")
+# A secret that someone may give, the services that need it, and the file in which a container finds it.
+GIVEN = {
+    "AIDEVOS_SECRET_KEY": {"authentication", "projects", "events"},
+    "AIDEVOS_ADMIN_PASSWORD": {"user_management", "provision"},
+    "AIDEVOS_SMTP_URL": {"authentication"},
+}
 PIN = re.compile(r"^([a-z0-9._-]+)(?:\[[a-z,]+\])?==(\S+)", re.MULTILINE)
 
 
@@ -38,8 +47,22 @@ def compose() -> dict[str, Any]:
     return document
 
 
+def resolved(**environment: str) -> dict[str, Any]:
+    """Return what Docker Compose itself makes of the file in this environment."""
+    command = [COMPOSE, "--file", ROOT / "docker-compose.yml", "config", "--format", "json"]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert not run.stderr
+    document: dict[str, Any] = json.loads(run.stdout)
+    return document
+
+
 def test_every_service_and_server_of_the_fleet_has_a_container(compose: dict[str, Any]) -> None:
-    assert set(compose["services"]) == {service.name for service in SERVICES} | SERVERS | ONE_SHOTS
+    services = {service.name for service in SERVICES} | SERVERS | ONE_SHOTS
+
+    assert set(compose["services"]) == services | OBSERVABILITY
+    assert set(resolved()["services"]) == services
+    assert set(resolved(COMPOSE_PROFILES="observability")["services"]) == services | OBSERVABILITY
 
 
 def test_what_ends_is_started_again_and_keeps_its_name(compose: dict[str, Any]) -> None:
@@ -47,23 +70,74 @@ def test_what_ends_is_started_again_and_keeps_its_name(compose: dict[str, Any]) 
         service = compose["services"][name]
         assert service["restart"] == "unless-stopped", name
         assert service["hostname"] == name
-        assert service["healthcheck"]["test"], name
 
 
 def test_a_healthy_container_is_seldom_asked(compose: dict[str, Any]) -> None:
     """Each question starts a process, and Python or Erlang need up to a second of CPU to start."""
-    for name in compose["services"].keys() - ONE_SHOTS:
+    # Jaeger's image has neither a shell nor another program.
+    for name in SERVERS | OBSERVABILITY - {"jaeger"}:
         check = compose["services"][name]["healthcheck"]
         assert check["interval"] == "30s", name
         assert int(check["start_interval"].removesuffix("s")) <= 10, name
         assert check["test"][1] != "rabbitmq-diagnostics"
+    assert re.search(r"^HEALTHCHECK --interval=30s .*--start-interval=10s", DOCKERFILE.read_text(), re.MULTILINE)
 
 
 def test_a_container_is_asked_for_itself_however_many_of_its_service_run(compose: dict[str, Any]) -> None:
+    image = DOCKERFILE.read_text()
+    (port,) = re.findall(r"AIDEVOS_PROBE_PORT=(\d+)", image)
+
+    assert f"http://127.0.0.1:{port}/health/ready" in image.split("HEALTHCHECK")[1]
     for service in SERVICES:
         container = compose["services"][service.name]
-        port = container["environment"]["AIDEVOS_PROBE_PORT"]
-        assert f"http://127.0.0.1:{port}/health/ready" in container["healthcheck"]["test"][-1]
+        assert "healthcheck" not in container
+        assert "AIDEVOS_PROBE_PORT" not in container["environment"]
+    for name in ONE_SHOTS:
+        assert compose["services"][name]["healthcheck"] == {"disable": True}
+
+
+def test_a_container_of_ours_writes_to_its_volumes_and_to_memory_alone(compose: dict[str, Any]) -> None:
+    for name in {service.name for service in SERVICES} | ONE_SHOTS:
+        container = compose["services"][name]
+        assert container["read_only"] is True
+        assert [place.split(":")[0] for place in container["tmpfs"]] == ["/tmp"]
+        assert container["cap_drop"] == ["ALL"]
+
+
+def test_every_container_has_a_limit_of_memory_that_suits_its_settings() -> None:
+    limits = {
+        name: int(container["deploy"]["resources"]["limits"]["memory"])
+        for name, container in resolved(COMPOSE_PROFILES="observability")["services"].items()
+    }
+
+    for service in SERVICES:
+        assert limits[service.name] >= 2 * load({}).max_memory
+    # MongoDB's cache takes half of it.
+    assert limits["mongo"] == 2 * 1024**3
+
+
+def test_the_profile_shows_metrics_and_traces_to_this_machine_alone() -> None:
+    document = resolved(COMPOSE_PROFILES="observability")
+    containers = document["services"]
+    (job,) = yaml.safe_load((ROOT / "deploy/observability/prometheus.compose.yml").read_text())["scrape_configs"]
+    (search,) = job["dns_sd_configs"]
+
+    assert set(search["names"]) == {service.name for service in SERVICES}
+    for service in SERVICES:
+        environment = containers[service.name]["environment"]
+        assert environment["AIDEVOS_METRICS_PORT"] == str(search["port"])
+        assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://jaeger:4318"
+    for name in OBSERVABILITY:
+        assert {port["host_ip"] for port in containers[name].get("ports", ())} <= {"127.0.0.1"}
+    for volume in containers["prometheus"]["volumes"] + containers["grafana"]["volumes"]:
+        assert volume["type"] == "volume" or Path(volume["source"]).exists()
+
+
+def test_without_the_profile_there_are_no_traces() -> None:
+    elsewhere = resolved(OTEL_EXPORTER_OTLP_ENDPOINT="https://traces.example.org")["services"]
+
+    assert resolved()["services"]["objects"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == ""
+    assert elsewhere["objects"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://traces.example.org"
 
 
 def test_a_service_can_be_scaled(compose: dict[str, Any]) -> None:
@@ -78,12 +152,13 @@ def test_a_service_can_be_scaled(compose: dict[str, Any]) -> None:
 
 def test_a_service_has_time_to_drain(compose: dict[str, Any]) -> None:
     for service in SERVICES:
-        grace = compose["services"][service.name]["stop_grace_period"]
-        assert int(grace.removesuffix("s")) > load({}).drain_timeout
+        stop = compose["services"][service.name]["stop_grace_period"]
+        assert int(stop.removesuffix("s")) == grace(load({}))
 
 
 def test_ports_are_open_to_this_machine_alone_by_default(compose: dict[str, Any]) -> None:
-    published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+    fleet = [each for each in compose["services"].items() if each[0] not in OBSERVABILITY]
+    published = {name: service["ports"] for name, service in fleet if "ports" in service}
     assert published.keys() == {"http_gateway", "nats"}
     for ports in published.values():
         assert [port["host_ip"] for port in ports] == ["${AIDEVOS_HOST:-127.0.0.1}"]
@@ -93,15 +168,15 @@ def test_no_secret_stands_in_the_file(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         for variable, value in service.get("environment", {}).items():
             secret = re.search("PASS|SECRET|TOKEN|KEY|COOKIE", variable)
-            assert value is None or not secret, f"{name}: {variable}"
+            assert value is None or not secret or variable.endswith("_FILE"), f"{name}: {variable}"
             assert "@" not in str(value), f"{name}: {variable}"
 
 
 def test_images_are_pinned_by_tag(compose: dict[str, Any]) -> None:
     images = [service["image"] for service in compose["services"].values()]
-    images += re.findall(r"^FROM (\S+)", DOCKERFILE.read_text(), re.MULTILINE)
+    images += re.findall(r"^ARG PYTHON_IMAGE=(\S+)", DOCKERFILE.read_text(), re.MULTILINE)
     for image in images:
-        assert re.fullmatch(r"[a-z]+:[a-z0-9][a-z0-9.-]*", image), image
+        assert re.fullmatch(r"[a-z/]+:[a-z0-9][a-z0-9.-]*", image), image
         assert not image.endswith(":latest")
 
 
@@ -229,26 +304,36 @@ def test_only_the_issuer_may_write_what_verifies_tokens(compose: dict[str, Any])
         assert public.get("read_only", False) == (service.name != "authentication"), service.name
 
 
-def test_the_settings_with_secrets_reach_the_services_that_need_them(compose: dict[str, Any]) -> None:
-    services = compose["services"]
-    having = {
-        variable: {name for name in services if variable in services[name].get("environment", {})}
-        for variable in ("AIDEVOS_SECRET_KEY", "AIDEVOS_ADMIN_PASSWORD", "AIDEVOS_SMTP_URL")
-    }
-    assert having == {
-        "AIDEVOS_SECRET_KEY": {"authentication", "projects", "events"},
-        "AIDEVOS_ADMIN_PASSWORD": {"user_management", "provision"},
-        "AIDEVOS_SMTP_URL": {"authentication"},
-    }
+def test_a_secret_reaches_the_services_that_need_it_as_a_file() -> None:
+    plain = resolved()["services"]
+    given = resolved(**{f"{variable}_FILE": "/etc/secrets/given" for variable in GIVEN})
+
+    for variable, needing in GIVEN.items():
+        secret = variable.removeprefix("AIDEVOS_").lower()
+        file = f"{variable}_FILE"
+        assert {name for name, each in given["services"].items() if file in each.get("environment", {})} == needing
+        assert given["secrets"][secret]["file"] == "/etc/secrets/given"
+        for name in needing:
+            container = given["services"][name]
+            assert container["environment"][file] == f"/run/secrets/{secret}"
+            assert secret in [each["source"] for each in container["secrets"]]
+            assert not plain[name]["environment"][file]
 
 
-def test_docker_compose_accepts_the_file_where_it_is_installed(compose: dict[str, Any]) -> None:
-    """All other tests read the file as YAML, so they need no Docker."""
-    assert compose["name"] == "aidevos"
-    docker = shutil.which("docker")
-    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
-        return
-    checked = subprocess.run(
-        [docker, "compose", "--file", ROOT / "docker-compose.yml", "config", "--quiet"], capture_output=True, text=True
-    )
-    assert checked.returncode == 0, checked.stderr
+def test_compose_passes_a_secret_of_the_environment_to_the_services_that_need_it() -> None:
+    passed = resolved(**dict.fromkeys(GIVEN, "hidden"))["services"]
+
+    for variable, needing in GIVEN.items():
+        values = {name: each.get("environment", {}).get(variable) for name, each in passed.items()}
+        assert {name for name, value in values.items() if value == "hidden"} == needing
+
+
+def test_the_bill_of_materials_names_every_package_of_the_image(tmp_path: Path) -> None:
+    made = subprocess.run(["make", "sbom", f"SBOM={tmp_path / 'sbom.json'}"], cwd=ROOT, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    bill = json.loads((tmp_path / "sbom.json").read_text())
+    named = {part["name"]: part["version"] for part in bill["components"]}
+
+    assert bill["bomFormat"] == "CycloneDX"
+    assert bill["metadata"]["component"]["name"] == "aidevos"
+    assert named == dict(PIN.findall(IMAGE_LOCK.read_text()))
