@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ NAMES = ("one-node", "twenty-nodes")
 VERSIONS = ("1.27", "1.37")
 Manifest = dict[str, Any]
 START_WITHIN = 30.0
+FILES = ROOT / "deploy/observability"
 
 
 def render(values: Path) -> subprocess.CompletedProcess[str]:
@@ -219,8 +222,76 @@ def test_requests_reach_the_gateway_and_nothing_else(manifests: list[Manifest]) 
     assert policies["aidevos-closed"]["podSelector"]["matchLabels"].items() <= labels.items()
     for rule in policies["aidevos-closed"].get("ingress", ()):
         assert rule["from"]
-        assert rule["ports"] == [{"protocol": "TCP", "port": "probes"}]
+        assert rule["ports"] == [{"protocol": "TCP", "port": "metrics"}]
     assert policies["aidevos-gateway"]["ingress"] == [{"ports": [{"protocol": "TCP", "port": "http"}]}]
+
+
+MONITORED = """
+publicUrl: https://a.example
+otlpEndpoint: http://jaeger:4318
+monitoring:
+  podMonitor: {enabled: true, labels: {release: prometheus}}
+  rules: {enabled: true, runbooks: "https://git.example/"}
+  dashboards: {enabled: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def monitored(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+    return render_text(tmp_path_factory.mktemp("monitored"), MONITORED)
+
+
+def test_nothing_is_monitored_unless_it_is_enabled(manifests: list[Manifest]) -> None:
+    assert not {"PodMonitor", "PrometheusRule"} & {manifest["kind"] for manifest in manifests}
+    assert not of_kind(manifests, "ConfigMap")
+    for pod in deployments(manifests).values():
+        assert "OTEL_EXPORTER_OTLP_ENDPOINT" not in environment(pod)
+
+
+def test_prometheus_finds_the_metrics_of_every_service_and_each_fleet_is_a_job(monitored: list[Manifest]) -> None:
+    (monitor,) = of_kind(monitored, "PodMonitor")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    (job,) = (each["replacement"] for each in endpoint["relabelings"] if each["targetLabel"] == "job")
+
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert job == "aidevos/aidevos/aidevos"
+    assert endpoint["honorLabels"] is True
+    for found in of_kind(monitored, "Deployment"):
+        labels, pod = found["spec"]["template"]["metadata"]["labels"], found["spec"]["template"]["spec"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+        ports = {port["name"]: port["containerPort"] for port in container(pod)["ports"]}
+        assert environment(pod)["AIDEVOS_METRICS_PORT"] == str(ports[endpoint["port"]])
+        assert environment(pod)["AIDEVOS_METRICS_HOST"] == "0.0.0.0"
+        assert environment(pod)["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://jaeger:4318"
+
+
+def test_the_rules_are_those_of_every_fleet_with_links_to_their_pages(monitored: list[Manifest]) -> None:
+    (made,) = of_kind(monitored, "PrometheusRule")
+    groups = [group for file in FILES.glob("rules/*.yml") for group in yaml.safe_load(file.read_text())["groups"]]
+    for group in groups:
+        for rule in group["rules"]:
+            if "annotations" in rule:
+                rule["annotations"]["runbook_url"] = "https://git.example/" + rule["annotations"]["runbook_url"]
+
+    assert sorted(made["spec"]["groups"], key=itemgetter("name")) == sorted(groups, key=itemgetter("name"))
+
+
+def test_grafana_gets_the_dashboards_of_every_fleet(monitored: list[Manifest]) -> None:
+    made = of_kind(monitored, "ConfigMap")
+    files = {file.name: file.read_text() for file in FILES.glob("grafana/dashboards/*.json")}
+
+    for each in made:
+        kubernetes_validate.validate(each, VERSIONS[-1], strict=True)
+        assert each["metadata"]["labels"]["grafana_dashboard"] == "1"
+    found = {name: json.loads(text) for each in made for name, text in each["data"].items()}
+    assert found == {name: json.loads(text) for name, text in files.items()}
+
+
+def test_the_chart_has_no_copy_of_the_rules_and_the_dashboards() -> None:
+    for name, target in (("rules", "rules"), ("dashboards", "grafana/dashboards")):
+        link = ROOT / "deploy/kubernetes/chart" / name
+        assert link.is_symlink()
+        assert link.resolve() == FILES / target
 
 
 def test_hosts_are_spread_and_grow_with_their_load() -> None:
