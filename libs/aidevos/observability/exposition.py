@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from copy import copy
 
 from prometheus_client import REGISTRY
 from prometheus_client.core import Metric
@@ -44,6 +45,8 @@ def shares(labels: Mapping[str, str], *, with_exemplars: bool) -> list[MetricSha
 def share(metric: Metric, labels: Mapping[str, str], *, with_exemplars: bool) -> MetricShare:
     # The text format would show times of creation as metrics of their own.
     kept = [each for each in metric.samples if each.name != f"{metric.name}_created"]
+    # Some collectors return the same metric each time.
+    metric = copy(metric)
     metric.samples = [each._replace(labels={**labels, **each.labels}) for each in kept]
     lines = (
         _encode(_Single(metric), with_exemplars=with_exemplars).decode().removesuffix(_END).splitlines(keepends=True)
