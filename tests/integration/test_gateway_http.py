@@ -14,12 +14,14 @@ from nats.aio.msg import Msg
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts import subjects
-from aidevos.contracts.fleet import FleetHosts, HostInfo
+from aidevos.contracts.fleet import FleetHosts, HostInfo, MetricShare, ProcessMetrics
+from aidevos.observability.exposition import OPENMETRICS
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.endpoints import operations
 from services.http_gateway.http.protocol import HEAD_LIMIT
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
+from tests.support.metrics import parse
 from tests.support.servers import Servers
 
 OBJECT = "/durable-objects/counter:c"
@@ -366,6 +368,41 @@ class TestMetrics:
         assert 'aidevos_http_requests_total{method="GET",route="unmatched",status="404"}' in text
         assert 'aidevos_failures_total{code="unknown-method",door="http"}' in text
         assert f"aidevos_http_seconds_count{{{route}}}" in text
+
+    async def test_the_metrics_of_all_processes_are_one_exposition_and_silent_hosts_are_counted(
+        self, world: World
+    ) -> None:
+        connection = world.host.connection
+        leases = await connection.jetstream().key_value(subjects.HOSTS_BUCKET)
+        for host in ("objects-7_here", "objects-8_here"):
+            await leases.put(subjects.lease_key("objects", f"{host}.abc"), b"1")
+        ours = MetricShare("app_x", "# TYPE app_x gauge\n", 'app_x{replica="7",service="objects"} 5.0\n')
+
+        async def answer(message: Msg) -> None:
+            metrics = ProcessMetrics("objects-7_here", [ours] * (message.data == OPENMETRICS.encode()))
+            await connection.publish(message.reply, msgspec.msgpack.encode(metrics))
+            await connection.publish(message.reply, b"no metrics")
+
+        subscription = await connection.subscribe(subjects.FLEET_METRICS, cb=answer)
+        await connection.flush()
+        try:
+            shown = await world.http.get("/metrics?fleet=true", headers={"accept": OPENMETRICS})
+        finally:
+            await subscription.unsubscribe()
+            for host in ("objects-7_here", "objects-8_here"):
+                await leases.delete(subjects.lease_key("objects", f"{host}.abc"))
+
+        assert shown.headers["content-type"].startswith(OPENMETRICS)
+        samples = {(each.name, each.labels.get("service", "")): each.value for each in parse(shown.text)}
+        assert samples["app_x", "objects"] == 5
+        assert samples["aidevos_process_info", "http_gateway"] == 1
+        assert samples["aidevos_fleet_processes", ""] == 2
+        assert samples["aidevos_fleet_silent_hosts", ""] == 1
+
+    async def test_only_operators_see_the_metrics_of_the_fleet(self, world: World) -> None:
+        refused = await world.anonymous.get("/metrics?fleet=true", headers=world.authorized("user", permissions=()))
+
+        assert_problem(refused, 403, "forbidden")
 
 
 class TestBugs:

@@ -97,7 +97,7 @@ class ResponseMiddleware:
         if trace is not None:
             end_trace(trace, scope, status, answered - started, request_id)
         if metrics.measuring.on:
-            self._count(scope["method"], route, status, seconds, trace)
+            self._count(scope["method"], route, status, answered - started, trace)
 
     def _count(self, method: str, route: str, status: int, seconds: float, trace: TraceContext | None) -> None:
         key = (method, route, status)
