@@ -268,6 +268,10 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
 # Methods for hosts alone, unknown to the gateway.
 INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}", "_vanish": b'{"project":"p"}'}
 ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
+# Methods for the fleet's owner alone.
+OWNERS = {"_load": b'{"state":{}}', "_check": b'{"state":{}}'}
+ROWS |= {(type.object_type, method): (payload, set()) for type in TYPES for method, payload in OWNERS.items()}
+INWARD |= OWNERS
 # Users whose sessions, status or roles change after their tokens were issued.
 LIVE = ("ended", "deactivated", "custom")
 CALLERS = ("nobody", "expired", "forged", "stranger", "user", "reader", "writer", "manager", "service", "admin")

@@ -112,6 +112,16 @@ def read_partition_count(fleet: FleetData) -> int:
     return found
 
 
+def known_types(fleet: FleetData) -> set[str]:
+    """Return the types that hosts have announced. Raises `BackupError`."""
+
+    async def read(connection: Any) -> set[str]:
+        return {name for name in await Bucket(connection, subjects.TYPES_BUCKET).keys("") if subjects.is_type(name)}
+
+    found: set[str] = _ask(fleet, read)
+    return found
+
+
 def wait_until_no_host_lives(fleet: FleetData, within: float = LEASES_END_WITHIN) -> list[str]:
     """Return the services whose hosts still live after `within` seconds; none if all have ended."""
 

@@ -17,8 +17,9 @@ from typing import Any
 from uuid import uuid4
 
 from bson.raw_bson import RawBSONDocument
-from pymongo import InsertOne, UpdateOne
+from pymongo import UpdateOne
 from pymongo.collection import Collection as MongoCollection
+from pymongo.errors import BulkWriteError
 
 from aidevos.backup.encryption import CopyKey, HashedReader
 from aidevos.backup.errors import BackupError
@@ -35,14 +36,15 @@ from aidevos.backup.manifest import OBJECTS, Manifest, Part, part_name, split_co
 from aidevos.backup.shapes import check_object, check_record
 from aidevos.backup.storage import Storage
 from aidevos.contracts import subjects
+from aidevos.durable.store.mongo_fence import DUPLICATE_KEY
 
 # Bounds of one bulk write.
 BATCH_COUNT = 500
 BATCH_BYTES = 8 * 1024 * 1024
 CHUNK = 1024 * 1024
+COUNTERS = ("epoch", "turn")
 # What a restored document doesn't keep: its owner, its place, and how far its counters had come.
 RENEWED = ("owner", "by", "expected", "epoch", "turn", "partition", "created_at")
-Operation = InsertOne[RawBSONDocument] | UpdateOne
 OnRestored = Callable[[int, int], None]
 
 
@@ -105,58 +107,69 @@ class Renewal:
         self.at = now.replace(microsecond=now.microsecond // 1000 * 1000)
         self.owner = f"restore-{uuid4().hex}"
 
-    def update(self, type: str, document: RawBSONDocument, partitions: int) -> UpdateOne:
-        """Return the update that puts a document in place, whatever is there. Raises `BackupError`."""
+    def renew(self, type: str, document: RawBSONDocument, partitions: int) -> dict[str, Any]:
+        """Return the document as it is restored. Raises `BackupError` for one that is no object's."""
         check_object(document)
         id = document["_id"]
-        kept = {name: value for name, value in document.items() if name not in RENEWED}
         owner = f"{self.owner}.{id}"
-        renewed = {
+        kept = {name: value for name, value in document.items() if name not in RENEWED}
+        return kept | {
             "owner": owner,
             "by": owner,
             "partition": subjects.partition(type, id, partitions),
             "created_at": self.at,
+            **{name: (document.get(name) or 0) + 1 for name in COUNTERS},
         }
-        counters = {name: _next(name, document.get(name) or 0) for name in ("epoch", "turn")}
-        # The whole document is a literal: nothing in it is taken for an operator or a path.
-        merged = {"$mergeObjects": [{"$literal": kept | renewed}, counters]}
-        return UpdateOne({"_id": id}, [{"$replaceWith": merged}], upsert=True)
 
 
-def _next(name: str, copied: int) -> dict[str, Any]:
-    return {"$add": [{"$max": [f"${name}", copied]}, 1]}
+def replace(renewed: dict[str, Any]) -> UpdateOne:
+    """Return the update that puts a document in the place of another one, with counters above both."""
+    counters = {name: {"$max": [{"$add": [f"${name}", 1]}, renewed[name]]} for name in COUNTERS}
+    # The whole document is a literal: nothing in it is taken for an operator or a path.
+    merged = {"$mergeObjects": [{"$literal": renewed}, counters]}
+    return UpdateOne({"_id": renewed["_id"]}, [{"$replaceWith": merged}], upsert=True)
 
 
 class _Batch:
-    """Operations on one collection, which are written together."""
+    """Documents of one collection, which are written together. Most are new, so they are inserted first."""
 
-    def __init__(self, collection: MongoCollection[RawBSONDocument], on_restored: OnRestored) -> None:
+    def __init__(self, collection: MongoCollection[Any], on_restored: OnRestored) -> None:
         self._collection = collection
         self._on_restored = on_restored
-        self._operations: list[Operation] = []
+        self._documents: list[Any] = []
         self._bytes = 0
 
-    def add(self, operation: Operation, size: int) -> None:
-        self._operations.append(operation)
+    def add(self, document: Any, size: int) -> None:
+        self._documents.append(document)
         self._bytes += size
-        if len(self._operations) >= BATCH_COUNT or self._bytes >= BATCH_BYTES:
+        if len(self._documents) >= BATCH_COUNT or self._bytes >= BATCH_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        if self._operations:
-            self._collection.bulk_write(self._operations, ordered=False)
-            self._on_restored(len(self._operations), self._bytes)
-        self._operations, self._bytes = [], 0
+        if self._documents:
+            self._write(self._documents)
+            self._on_restored(len(self._documents), self._bytes)
+        self._documents, self._bytes = [], 0
+
+    def _write(self, documents: list[Any]) -> None:
+        try:
+            self._collection.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            errors = error.details["writeErrors"]
+            existing = [documents[each["index"]] for each in errors if each["code"] == DUPLICATE_KEY]
+            if len(existing) < len(errors) or error.details["writeConcernErrors"]:
+                raise
+            self._collection.bulk_write([replace(each) for each in existing], ordered=False)
 
 
 def _object_writer(batch: _Batch, renewal: Renewal, type: str, partitions: int) -> Callable[[RawBSONDocument], None]:
-    return lambda document: batch.add(renewal.update(type, document, partitions), len(document.raw))
+    return lambda document: batch.add(renewal.renew(type, document, partitions), len(document.raw))
 
 
 def _record_writer(batch: _Batch) -> Callable[[RawBSONDocument], None]:
     def write(document: RawBSONDocument) -> None:
         check_record(document)
-        batch.add(InsertOne(document), len(document.raw))
+        batch.add(document, len(document.raw))
 
     return write
 

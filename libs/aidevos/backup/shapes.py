@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
 from aidevos.backup.errors import BackupError
 from aidevos.contracts import subjects
+from aidevos.durable.store import codec
 
 # The fields of an object's document. Those of a newer version may be more.
 FIELDS: dict[str, type | tuple[type, ...]] = {
@@ -43,6 +45,15 @@ COUNTERS = ("epoch", "turn", "version", "outbox_last")
 # Counters stay far from what MongoDB can hold.
 MAX_COUNT = 2**62
 _is_name = re.compile(r"[a-z_]{1,64}").fullmatch
+
+
+def decode(document: RawBSONDocument) -> dict[str, Any]:
+    """Return a document as dicts, lists and scalars. Raises `BackupError` for one that is no object's."""
+    check_object(document)
+    try:
+        return codec.decode(bytes(document.raw))
+    except (BSONError, ValueError, RecursionError) as error:
+        raise BackupError(f"the copy has an object {document['_id']} that can't be decoded: {error}") from None
 
 
 def check_object(document: RawBSONDocument) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +11,10 @@ import msgspec
 from typer import Argument, Option
 
 from aidevos.cli.errors import CommandError
+from aidevos.cli.objects import report
 from aidevos.cli.output import print_json
-from aidevos.cli.progress import Progress
+from aidevos.cli.owner import call_fleet
+from aidevos.cli.progress import Progress, command_errors
 from aidevos.settings import Settings, load
 
 MB = 1_000_000
@@ -40,7 +40,7 @@ def backup(
     from aidevos.backup.storage import Storage
 
     os.umask(0o077)
-    with _command_errors(), Progress("copying") as progress:
+    with command_errors(), Progress("copying") as progress:
         summary = back_up(
             find_fleet(settings),
             Storage(place, create=True),
@@ -66,21 +66,29 @@ def restore(
         Option(metavar="FILE", help="An age identity that opens the copy, instead of AIDEVOS_BACKUP_PASSPHRASE."),
     ] = None,
     fingerprint: Annotated[str, Option(help="Accept only the copy that had this fingerprint when it was made.")] = "",
+    type: Annotated[list[str], Option(help="Only the objects of this type, into a fleet in use.")] = [],  # noqa: B006
+    project: Annotated[list[str], Option(help="Only this project with all that belongs to it.")] = [],  # noqa: B006
+    object: Annotated[list[str], Option(metavar="TYPE:ID", help="Only this object.")] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Make a fleet that has just started what the copy shows; its services restart."""
+    """Make a fleet that has just started what the copy shows, or bring single objects back into one in use."""
     settings = load()
     if identity is None and not settings.backup_passphrase:
         raise CommandError("set AIDEVOS_BACKUP_PASSPHRASE (or …_FILE), or name an --identity")
 
     from aidevos.backup.fleet_data import find_fleet
+    from aidevos.backup.picking import Picked
     from aidevos.backup.storage import Storage
     from aidevos.backup.whole_fleet import restore_fleet
 
     os.umask(0o077)
-    with _command_errors(), Progress("opening the copy") as progress:
-        storage, fleet = Storage(place), find_fleet(settings)
+    with command_errors(), Progress("opening the copy") as progress:
+        picked, storage = Picked(type, project, object), Storage(place)
+        fleet = find_fleet(settings)
         key, manifest = _open(storage, settings, identity, fingerprint)
+        if not picked.all:
+            report(_restore_picked(fleet, storage, key, manifest, picked, progress), as_json=as_json)
+            return
         progress.expect(sum(part.documents for part in manifest.parts))
         summary = restore_fleet(
             fleet, storage, key, manifest, replace=replace, say=progress.say, on_restored=progress.advance
@@ -93,6 +101,30 @@ def restore(
             print("Start its services now.")
 
 
+def _restore_picked(fleet: Any, storage: Any, key: Any, manifest: Any, picked: Any, progress: Progress) -> Any:
+    """Bring single objects back into the running fleet, and return the outcome."""
+    from aidevos.backup.errors import BackupError
+    from aidevos.backup.fleet_data import known_types
+    from aidevos.backup.picking import read_picked
+    from aidevos.backup.restoring import check_parts
+    from aidevos.backup.stored_objects import Loading
+
+    progress.say("checking the copy")
+    check_parts(storage, picked.parts(manifest))
+    progress.say("restoring")
+    known = known_types(fleet)
+
+    async def load_all(client: Any) -> Any:
+        loading = Loading(client, known, "replace", on_done=progress.advance)
+        await loading.run(read_picked(storage, key, manifest, picked))
+        return loading.outcome
+
+    outcome = call_fleet(load_all)
+    if not outcome.total:
+        raise BackupError("the copy has no such object")
+    return outcome
+
+
 def _open(storage: Any, settings: Settings, identity: Path | None, fingerprint: str) -> Any:
     from aidevos.backup.encryption import CopyKey
     from aidevos.backup.manifest import open_copy
@@ -101,16 +133,6 @@ def _open(storage: Any, settings: Settings, identity: Path | None, fingerprint: 
         return CopyKey.unlock(locked, settings.backup_passphrase, identity)
 
     return open_copy(storage, unlock, fingerprint)
-
-
-@contextmanager
-def _command_errors() -> Iterator[None]:
-    from aidevos.backup.errors import BackupError
-
-    try:
-        yield
-    except BackupError as error:
-        raise CommandError(str(error), 1) from None
 
 
 def _describe(summary: Any) -> str:

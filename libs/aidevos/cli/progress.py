@@ -1,10 +1,14 @@
-"""A progress bar on the terminal, for commands that take a while. Elsewhere, nothing is shown."""
+"""A progress bar on the terminal, for commands that take a while, and their failures. Elsewhere, no bar is shown."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
+
+from aidevos.cli.errors import CommandError
 
 
 class Progress:
@@ -46,3 +50,17 @@ class Progress:
         """Show that so much more is done."""
         if self._bar is not None:
             self._bar.advance(self._task, count)
+
+
+@contextmanager
+def command_errors() -> Iterator[None]:
+    """Let the failures of backups and transfers end the command with status 1."""
+    from aidevos.backup.errors import BackupError
+
+    try:
+        yield
+    except* BackupError as errors:
+        first: BaseException = errors
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise CommandError(str(first), 1) from None

@@ -18,6 +18,9 @@ COMPARE = "_compare_versions"
 RESTORE = "_restore"
 # Deletes an object together with its project; for services.
 VANISH = "_vanish"
+# Makes an object what was stored elsewhere, or only checks that; for the owner of the fleet.
+LOAD = "_load"
+CHECK = "_check"
 # The methods that the framework calls when an alarm is due and when an object expires.
 ALARM = "_alarm"
 EXPIRE = "_expire"

@@ -72,6 +72,8 @@ class Principal(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, permissions=self.permissions | permissions) if permissions else self
 
 
+# The subject of the tokens with which the command `aidevos` itself calls the fleet. No service has this name.
+OWNER = "service:cli"
 # A caller that sent no credential.
 ANONYMOUS = Principal("")
 
@@ -115,6 +117,11 @@ def permission(name: str, *, narrowed_by: str = "") -> Rule:
 def services() -> Rule:
     """Return a rule for services only: objects that call or tell each other, never a person's token."""
     return Rule("services only", lambda caller: caller.is_service)
+
+
+def owner() -> Rule:
+    """Return a rule for the owner of the fleet, who calls by the command `aidevos` with a token signed by its key."""
+    return Rule("the fleet's owner only", lambda caller: caller.is_service and caller.subject == OWNER)
 
 
 def authenticated() -> Rule:

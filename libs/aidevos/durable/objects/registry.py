@@ -23,6 +23,7 @@ from aidevos.durable.objects.checks import check_emits, check_state, check_upcas
 from aidevos.durable.objects.declaration import Declaration
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.description import describe
+from aidevos.durable.objects.loading import loading_methods
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.resources import Resources
@@ -77,6 +78,7 @@ class ObjectType:
         for method in METHODS if cls.kept_versions is not None else ():
             spec = MethodSpec(method, vars(method)["__declaration__"])
             self.methods[spec.name] = spec
+        self.methods |= loading_methods()
         missing = [version for version in range(1, cls.schema_version) if version not in self._upcasts]
         if missing:
             raise TypeError(f"{cls.__name__} lacks @upcast(from_={missing[0]})")

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, Protocol, cast
 
 from aidevos.contracts.objects import DurableObject
@@ -62,6 +63,10 @@ class RunningTurn(Protocol):
     def view(self) -> DurableObject: ...
 
     def convert_state(self, state: dict[str, Any]) -> Any: ...
+
+    def load_state(self, state: dict[str, Any], schema: int) -> Any: ...
+
+    def establish(self, project: str | None, made_at: datetime | None) -> None: ...
 
     def emit(self, event: Event) -> None: ...
 

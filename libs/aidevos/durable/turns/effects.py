@@ -43,6 +43,7 @@ class Effects:
         "ends_history",
         "entries",
         "forgets",
+        "made_at",
         "now",
         "project",
         "ringing",
@@ -66,6 +67,8 @@ class Effects:
         self.forgets = self.ends_history = False
         # The project of an object that this turn creates.
         self.project: str | None = None
+        # The time of its creation, if that isn't now.
+        self.made_at: datetime | None = None
 
     def check_document(self, state: bytes, reply: bytes) -> None:
         """Raise `too-large` or `overloaded` if the document would get too large with this state and recorded reply."""
@@ -122,7 +125,7 @@ class Effects:
             return
         if not activation.exists:
             activation.exists, activation.project = True, self.project
-            activation.made_at = moment
+            activation.made_at = self.made_at or moment
             self.forgets = self.forgets or not self.continues
         activation.snapshot = encoded
 

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, cast
 
 import msgspec
@@ -126,6 +127,13 @@ class Turn:
 
     def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
         return self.activation.type.convert_state(state)
+
+    def load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
+        return self.activation.type.load_state(state, schema)
+
+    def establish(self, project: str | None, made_at: datetime | None) -> None:
+        """Give the object that this turn creates a project and the time of its creation."""
+        self.effects.project, self.effects.made_at = project, made_at
 
     def emit(self, event: Event) -> None:
         self._only_in_command("emit")

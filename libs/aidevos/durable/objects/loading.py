@@ -1,0 +1,110 @@
+"""The methods by which the owner of a fleet puts stored objects into it, by `aidevos restore` and `objects import`.
+
+Promise: an object is loaded by a command of its own, so its host knows, its fence holds, and its version goes on. The
+state must be one that the type reads today, upcast where it is older.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from aidevos.contracts import objects
+from aidevos.contracts.errors import Failure
+from aidevos.durable.objects.alarm import EXPIRY, Scheduled, is_name
+from aidevos.durable.objects.declaration import Declaration
+from aidevos.durable.objects.method import MethodSpec
+from aidevos.durable.objects.running import RunningTurn, current_turn
+from aidevos.security.permissions import owner
+
+# What to do with an object that exists already, and what was done.
+OnConflict = Literal["skip", "replace", "fail"]
+Loaded = Literal["created", "replaced", "skipped"]
+
+
+async def _load(
+    self: Any,
+    state: dict[str, Any],
+    schema: int = 1,
+    project: str | None = None,
+    alarms: dict[str, Scheduled] | None = None,
+    created_at: datetime | None = None,
+    on_conflict: OnConflict = "fail",
+) -> Loaded:
+    """Make the object what was stored elsewhere. Without `alarms`, an existing object keeps those that it has.
+
+    Raises `exists` or `invalid`.
+    """
+    turn = current_turn.get()
+    loaded = _decide(turn, project, on_conflict)
+    if loaded == "skipped":
+        return loaded
+    self.state = _convert(turn, state, schema)
+    if alarms is not None:
+        _set_alarms(turn, alarms)
+    turn.establish(project, created_at)
+    return loaded
+
+
+async def _check(
+    self: Any,
+    state: dict[str, Any],
+    schema: int = 1,
+    project: str | None = None,
+    alarms: dict[str, Scheduled] | None = None,
+    created_at: datetime | None = None,
+    on_conflict: OnConflict = "fail",
+) -> Loaded:
+    """Return what `_load` would do, and do nothing. Raises the same failures."""
+    turn = current_turn.get()
+    _convert(turn, state, schema)
+    return _decide(turn, project, on_conflict)
+
+
+@functools.cache
+def loading_methods() -> Mapping[str, MethodSpec]:
+    """Return the methods, which all types share."""
+    specs = (
+        MethodSpec(_load, Declaration("command", owner(), objects.LOAD, creates=True)),
+        MethodSpec(_check, Declaration("query", owner(), objects.CHECK)),
+    )
+    return {spec.name: spec for spec in specs}
+
+
+def _decide(turn: RunningTurn, project: str | None, on_conflict: OnConflict) -> Loaded:
+    if not turn.exists:
+        return "created"
+    if on_conflict == "skip":
+        return "skipped"
+    if on_conflict == "fail":
+        raise Failure("exists", "the object exists already")
+    if turn.project != project:
+        raise Failure("conflict", "the object exists in another project: delete it first", field="project")
+    return "replaced"
+
+
+def _convert(turn: RunningTurn, state: dict[str, Any], schema: int) -> Any:
+    try:
+        return turn.load_state(state, schema)
+    except Failure as newer:
+        # It would be repeated until a process with newer code answers.
+        raise Failure("invalid", newer.detail, field="schema") from None
+    except msgspec.ValidationError as error:
+        raise Failure("invalid", f"the state doesn't fit today's type: {error}", field="state") from None
+    except Exception as error:  # whatever an author's upcast raises
+        raise Failure("invalid", f"the state can't be upcast: {error!r}", field="state") from None
+
+
+def _set_alarms(turn: RunningTurn, alarms: Mapping[str, Scheduled]) -> None:
+    for name in set(turn.alarm_names()) - {EXPIRY, *alarms}:
+        turn.cancel_alarm(name)
+    for name, alarm in alarms.items():
+        if name == EXPIRY:
+            continue
+        if is_name(name) is None:
+            raise Failure("invalid", "the name of an alarm isn't one", field="alarms")
+        turn.set_alarm(name, alarm)
