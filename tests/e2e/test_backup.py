@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
+import stat
 import subprocess
 import sys
 import time
@@ -32,6 +35,7 @@ ACCOUNTS, DEPOSIT = 20, 1000
 OPTIONS = bson.CodecOptions[dict[str, Any]](tz_aware=True)
 # What no claim and no housekeeping changes.
 SAME = ("state", "version", "schema", "project", "made_at", "updated_at", "deleted", "alarms", "outbox_last")
+LOADED = {"created": 0, "replaced": 0, "skipped": 0, "failed": 0, "failures": []}
 PASSPHRASE = {"AIDEVOS_BACKUP_PASSPHRASE": "correct horse battery staple"}
 
 
@@ -253,3 +257,95 @@ def test_every_key_of_a_home_is_known_to_backups(saved: Saved) -> None:
 
 async def total(http: httpx2.AsyncClient) -> int:
     return sum([(await call(http, f"account:a{number}", "balance"))["balance"] for number in range(ACCOUNTS)])
+
+
+async def test_a_single_object_comes_back_while_its_owner_lives_and_serves(saved: Saved) -> None:
+    fleet, (counter, other, *_) = saved.fleet, sorted(saved.acknowledged)
+    async with calls(fleet) as http:
+        then = await copied_value(saved, counter)
+        for _ in range(3):
+            later = await call(http, counter, "increment")
+        others = await call(http, other, "increment")
+        version = documents(fleet)[counter]["version"]
+
+        done = aidevos(fleet, "restore", str(saved.place), "--object", counter, "--json")
+
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) | {"failures": []} == {**LOADED, "replaced": 1}
+        assert later > then == await call(http, counter, "value")
+        assert await call(http, counter, "increment") == then + 1
+        assert await call(http, other, "value") == others
+        assert documents(fleet)[counter]["version"] > version
+
+
+async def test_a_paused_owner_overwrites_no_restored_object(saved: Saved) -> None:
+    fleet, counter = saved.fleet, min(saved.acknowledged)
+    scaled = fleet.run("scale", "--service", "objects", "--replicas", "2")
+    assert scaled.returncode == 0, scaled.stderr
+    async with calls(fleet) as http:
+        then = await copied_value(saved, counter)
+        for _ in range(3):
+            await call(http, counter, "increment")
+        owner = documents(fleet)[counter]["owner"]
+        paused = next(
+            pid for (name, replica), pid in fleet.replicas().items() if owner.startswith(f"{name}-{replica}_")
+        )
+        os.kill(paused, signal.SIGSTOP)
+        try:
+            done = await asyncio.to_thread(aidevos, fleet, "restore", str(saved.place), "--object", counter)
+            assert done.returncode == 0, done.stderr
+            assert await call(http, counter, "value") == then
+        finally:
+            os.kill(paused, signal.SIGCONT)
+
+        values = [await call(http, counter, "increment") for _ in range(20)]
+
+        assert values == list(range(then + 1, then + 21))
+        assert not documents(fleet)[counter]["owner"].startswith(owner)
+
+
+async def test_exported_objects_are_imported_again_line_by_line(saved: Saved, tmp_path: Path) -> None:
+    fleet, file = saved.fleet, tmp_path / "accounts.ndjson"
+    exported = aidevos(fleet, "objects", "export", "account", "--output", str(file))
+    assert exported.returncode == 0, exported.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert {line["id"] for line in lines} == {f"a{number}" for number in range(ACCOUNTS)}
+    copies_of = [{**line, "id": f"copy-{line['id']}"} for line in lines]
+    bad = [{**lines[0], "id": "wrong", "state": {"balance": "much"}}, {**lines[0], "type": "nosuch"}, {"id": "x"}]
+    file.write_text("".join(json.dumps(line) + "\n" for line in [*copies_of, *bad]))
+
+    tried = aidevos(fleet, "objects", "import", str(file), "--dry-run", "--json")
+    assert not any(id.startswith("account:copy-") for id in documents(fleet))
+    done = aidevos(fleet, "objects", "import", str(file), "--json")
+    again = aidevos(fleet, "objects", "import", str(file), "--on-conflict", "skip", "--json")
+
+    assert (tried.returncode, done.returncode, again.returncode) == (1, 1, 1)
+    expected = {**LOADED, "created": ACCOUNTS, "failed": 3}
+    assert json.loads(tried.stdout) | {"failures": []} == json.loads(done.stdout) | {"failures": []} == expected
+    assert json.loads(again.stdout) | {"failures": []} == {**LOADED, "skipped": ACCOUNTS, "failed": 3}
+    failures = sorted(json.loads(done.stdout)["failures"])
+    assert [failure.partition(": ")[0] for failure in failures] == ["line 21", "line 22", "line 23"]
+    assert "balance" in failures[0]
+    assert "no such type" in failures[1]
+    now = documents(fleet)
+    for line in lines:
+        assert now[f"account:copy-{line['id']}"]["state"] == line["state"]
+
+
+async def copied_value(saved: Saved, counter: str) -> int:
+    """Return the value of a counter in the copy."""
+    found: list[int] = []
+    storage, key, manifest = await asyncio.to_thread(
+        copies.load_copy, saved.place, copies.unlock(PASSPHRASE["AIDEVOS_BACKUP_PASSPHRASE"])
+    )
+
+    def take(document: Any) -> None:
+        if document["_id"] == counter.partition(":")[2]:
+            found.append(document["state"]["value"])
+
+    for index, part in enumerate(manifest.parts):
+        if part.collection == "obj_counter":
+            read_part(storage, key, manifest, index, take)
+    (value,) = found
+    return value

@@ -22,15 +22,20 @@ from aidevos.backup.encryption import CopyKey
 from aidevos.backup.errors import BackupError
 from aidevos.backup.fleet_data import FleetData
 from aidevos.backup.manifest import IDENTITY, MANIFEST, open_copy, part_name, write_manifest
+from aidevos.backup.restoring import check_parts, restore_documents
 from aidevos.backup.storage import Storage
 from aidevos.contracts import subjects
+from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import Claim, Commit, Outcome
 from tests.support import copies
 from tests.support.copies import document
+from tests.support.objects import NoteStateV3, NoteV3
 from tests.support.servers import Servers
 
 COUNT = 500
+# A copy in the first format, with documents of hosts that counted no turns and states of the first schema.
+FORMAT_1 = Path(__file__).parents[1] / "vectors" / "copies" / "format-1"
 OF_OLD_OWNER = ("by", "owner", "expected", "epoch", "turn", "partition", "created_at")
 
 
@@ -366,3 +371,22 @@ def test_all_sealing_keys_of_services_in_containers_are_kept(
     assert Sealer(servers.settings(home=other)).open(sealed, "test") == b"secret"
     assert json.loads((other / "secrets.json").read_bytes())["admin_password"] == "their password"
     assert (other / "keys" / "signing.json").read_bytes() == (home / "keys" / "signing.json").read_bytes()
+
+
+async def test_a_copy_of_an_earlier_version_is_restored_and_its_states_are_upcast(
+    servers: Servers, database_of: Any, fleet: FleetData
+) -> None:
+    storage = Storage(str(FORMAT_1))
+    key, found = open_copy(storage, copies.unlock(identity=FORMAT_1 / "owner.txt"))
+    check_parts(storage, dict(enumerate(found.parts)))
+
+    await asyncio.to_thread(restore_documents, fleet, storage, key, found)
+
+    store = MongoStore(servers.mongo_url, fleet.database)
+    claimed = await store.claim("note", [Claim(id, f"new.{id}", 0) for id in ("n1", "n2")])
+    store.close()
+    note = DurableObjectRegistry([NoteV3]).types["note"]
+    states = {id: note.load_state(each.state or {}, each.schema) for id, each in claimed.items()}
+    assert states["n1"] == NoteStateV3("tea for two", 3)
+    assert claimed["n2"].alarms.keys() == {"tea"}
+    assert [each["_id"] for each in database_of.replies_note.find()] == [{"o": "n1", "k": "chosen-x"}]

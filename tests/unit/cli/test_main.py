@@ -19,7 +19,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos import TaskContext, task
-from aidevos.cli import openapi, tokens
+from aidevos.cli import openapi, owner
 from aidevos.cli.main import main
 from aidevos.contracts.errors import Failure
 from aidevos.process.fleet import Fleet
@@ -84,7 +84,7 @@ def fleet(home: Path, monkeypatch: pytest.MonkeyPatch) -> Fleets:
     write_fleet(home, "http://127.0.0.1:9", public_url=load().public_url)
     fleet = Fleets()
 
-    monkeypatch.setattr(tokens, "_open", lambda *args: contextlib.nullcontext(fleet))
+    monkeypatch.setattr(owner, "_open", lambda *args: contextlib.nullcontext(fleet))
     return fleet
 
 

@@ -114,9 +114,7 @@ async def test_alarms_are_loaded_with_their_object() -> None:
 
 
 @pytest.mark.parametrize("method", ["_load", "_check"])
-@pytest.mark.parametrize(
-    ("state", "schema"), [({"text": 7}, 2), ({"text": "x"}, 1), ({"text": "x"}, 3)]
-)
+@pytest.mark.parametrize(("state", "schema"), [({"text": 7}, 2), ({"text": "x"}, 1), ({"text": "x"}, 3)])
 async def test_a_state_that_the_type_cannot_read_is_refused(method: str, state: dict[str, Any], schema: int) -> None:
     async with ObjectKit(Note) as kit:
         assert await failure(kit, method, state=state, schema=schema) == "invalid"
