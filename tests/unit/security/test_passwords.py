@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from aidevos.contracts.errors import Failure
@@ -84,6 +85,23 @@ def test_short_long_common_and_own_names_are_refused(password: str) -> None:
 
     assert (refused.value.code, refused.value.field) == ("invalid", "password")
     assert password not in refused.value.detail
+
+
+async def test_the_memory_of_hashing_is_given_back_when_there_are_no_more_passwords(
+    passwords: Passwords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aidevos.security.passwords.IDLE", 1.0)
+    await asyncio.gather(*(passwords.hash("x") for _ in range(2)))
+    kept = _memory()
+
+    async with asyncio.timeout(10):
+        while _memory() > kept - 15:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+def _memory() -> int:
+    """Return the megabytes of memory that this process has."""
+    return psutil.Process().memory_info().rss // 1_000_000
 
 
 @pytest.mark.parametrize("password", ["aaaaaaaaaaab", "x" * 128, "Пароль из слов", "no digit, no Capital"])
