@@ -24,15 +24,14 @@ from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting import provision as nats_provision
-from aidevos.process.fleet import CLIENT_USER, FLEET_FILE, with_credentials
-from aidevos.process.mongo_users import DATA_USER
+from aidevos.process.fleet import CLIENT_USER, DATA_USER, FLEET_FILE, with_credentials
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.security.service_keys import register
 from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError, load
 
-from ..local import mongo_server, nats_server, vulnerabilities
+from ..local import mongo_server, mongo_setup, nats_server, vulnerabilities
 from ..local.credentials import ensure_secrets
 from ..local.endpoints import describe
 from ..local.programs import SERVICES, Service, shipped_types
@@ -82,7 +81,7 @@ def setup(settings: Settings) -> None:
     mongo_server.configure(settings, fleet_secrets)
     fleet_secrets = configure_rabbitmq(settings, fleet_secrets)
     for service in SERVICES:
-        permissions = service.types.permissions()
+        permissions = service.load_permissions()
         register(settings.home, service.name, permissions, acts_for_others=service.acts_for_others)
         homes.prepare(settings.home, service, fleet_secrets)
 
@@ -105,9 +104,7 @@ def provision(settings: Settings) -> None:
     new users only from its own machine.
     """
     fleet_secrets = load_secrets(settings.home)
-    mongo_version = mongo_server.prepare(
-        msgspec.structs.replace(settings, mongo_url=""), fleet_secrets, shipped_types()
-    )
+    mongo_version = mongo_setup.prepare(msgspec.structs.replace(settings, mongo_url=""), fleet_secrets, shipped_types())
     nats_version = asyncio.run(_provision_nats(settings))
     for line in vulnerabilities.warnings({"NATS": nats_version, "MongoDB": mongo_version}, "update the server's image"):
         print(line, file=sys.stderr)
@@ -138,7 +135,7 @@ def serve(settings: Settings, service: Service) -> None:
 async def _provision_nats(settings: Settings) -> Version:
     async with _connect(settings, ADMIN_USER) as connection:
         await nats_provision.provision(connection, settings)
-        return nats_server.version(connection)
+        return vulnerabilities.nats_version(connection)
 
 
 @contextlib.asynccontextmanager

@@ -27,7 +27,7 @@ from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.tls import client_context, mongo_options
 from aidevos.settings import Settings, SettingsError, load
 
-from ..local import mongo_server, nats_server, vulnerabilities
+from ..local import mongo_setup, vulnerabilities
 from ..local.programs import shipped_types
 from ..local.vulnerabilities import Version
 from .manifests import OBJECTS, TYPES, manifests
@@ -74,7 +74,7 @@ def _load(paths: list[str]) -> DurableObjectRegistry:
 
 def provision(settings: Settings) -> None:
     """Check the servers, and create what the fleet needs in them: users, streams, queues and buckets."""
-    mongo_version = mongo_server.check_external(settings)
+    mongo_version = mongo_setup.check_external(settings)
     _create_mongo_users(settings)
     nats_version = asyncio.run(_provision_nats(settings))
     for line in vulnerabilities.warnings({"NATS": nats_version, "MongoDB": mongo_version}, "update the server"):
@@ -96,7 +96,7 @@ async def _provision_nats(settings: Settings) -> Version:
     connection = await connect_once(settings.nats_url, client_context(settings))
     try:
         await nats_provision.provision(connection, settings)
-        return nats_server.version(connection)
+        return vulnerabilities.nats_version(connection)
     finally:
         await connection.close()
 

@@ -69,7 +69,7 @@ def manifests(
     _keep_partitions(home, settings.partitions)
     keys.maintain(home, settings.key_age, max(settings.key_notice, KEY_NOTICE))
     for service in SERVICES:
-        service_keys.register(home, service.name, service.types.permissions(), acts_for_others=service.acts_for_others)
+        service_keys.register(home, service.name, service.load_permissions(), acts_for_others=service.acts_for_others)
         homes.prepare(home, service, secrets)
     if own is not None:
         service_keys.register(home, OBJECTS, own.permissions())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote, urlsplit
 
-from aidevos.process.fleet import CLIENT_USER, Fleet, FleetProcess, with_credentials
-from aidevos.process.mongo_users import DATA_USER
+from aidevos.process.fleet import CLIENT_USER, DATA_USER, Fleet, FleetProcess, with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.settings import Settings, split_urls
 

@@ -31,7 +31,17 @@ from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError
 
 from ..nats.config import ADMIN_USER
-from . import binaries, environment, mongo_server, nats_server, packages, processes, programs, vulnerabilities
+from . import (
+    binaries,
+    environment,
+    mongo_server,
+    mongo_setup,
+    nats_server,
+    packages,
+    processes,
+    programs,
+    vulnerabilities,
+)
 from .control import FleetError, Program, Supervisor
 from .credentials import ensure_secrets
 from .endpoints import gateway_url
@@ -162,7 +172,7 @@ def _start(settings: Settings, supervisor: Supervisor, counts: dict[str, int]) -
             "TLS, and set AIDEVOS_NATS_URL and AIDEVOS_MONGO_URL"
         )
     if settings.mongo_url:
-        mongo_server.check_external(settings)
+        mongo_setup.check_external(settings)
     asyncio.run(prepare_rabbitmq(settings, FLEET_EVENTS))
     if not settings.nats_url:
         servers[programs.NATS] = nats_server.command(binaries.nats_server(), settings)
@@ -200,10 +210,10 @@ def _prepare_servers(settings: Settings, secrets: Secrets, supervisor: Superviso
             wait_for_port(settings.host, settings.nats_port, supervisor.check, START_TIMEOUT)
         nats_version = asyncio.run(_prepare_nats(settings, secrets))
         if settings.mongo_url:
-            mongo_version = mongo_server.check_external(settings)
+            mongo_version = mongo_setup.check_external(settings)
         else:
             wait_for_port(mongo_server.HOST, settings.mongo_port, supervisor.check, START_TIMEOUT)
-            mongo_version = mongo_server.prepare(settings, secrets, programs.shipped_types())
+            mongo_version = mongo_setup.prepare(settings, secrets, programs.shipped_types())
     except TimeoutError as error:
         raise FleetError(str(error)) from None
     versions = {"NATS": nats_version, "MongoDB": mongo_version}
@@ -219,7 +229,7 @@ async def _prepare_nats(settings: Settings, secrets: Secrets) -> Version:
         raise SettingsError(f"can't connect to the NATS server at AIDEVOS_NATS_URL: {error}") from None
     try:
         await provision(connection, settings)
-        return nats_server.version(connection)
+        return vulnerabilities.nats_version(connection)
     finally:
         await connection.close()
 

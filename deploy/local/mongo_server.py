@@ -1,27 +1,19 @@
 """The fleet's own MongoDB: a replica set of one node that requires credentials, always on loopback.
 
-Only the fleet's own services use it, so `AIDEVOS_HOST` doesn't expose it.
+Only the fleet's own services use it, so `AIDEVOS_HOST` doesn't expose it. `mongo_setup` makes it ready.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 
-from pymongo.errors import OperationFailure, PyMongoError
-
-from aidevos.process.fleet import with_credentials
-from aidevos.process.mongo_users import ADMIN_USER, DATA_USER, Admin, ensure_service, ensure_user
+from aidevos.process.fleet import ADMIN_USER, DATA_USER, with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import write_secret
-from aidevos.security.tls import mongo_options
-from aidevos.settings import Settings, SettingsError
+from aidevos.settings import Settings
 
 from ..nats.config import HOST_USERS
-from .binaries import MONGO_MINIMUM
-from .vulnerabilities import Version
 
 FOLDER = "mongo"
 HOST = "127.0.0.1"
@@ -29,10 +21,11 @@ REPLICA_SET = "aidevos"
 USERS = (ADMIN_USER, DATA_USER, *HOST_USERS)
 
 OPLOG_MIB = 1024
-TIMEOUT = 30.0
 # Without zlib, through which CVE-2025-14847 reads the server's memory. The compose file has the same ones.
 COMPRESSORS = "snappy,zstd"
-UNAUTHORIZED, ALREADY_INITIALIZED, USER_EXISTS = 13, 23, 51003
+# Options of WiredTiger. MongoDB reserves 33,000 sessions, which take 1.2 KB each from the start. At most 256 operations
+# run at a time.
+ENGINE = "session_max=2000"
 
 
 def configure(settings: Settings, secrets: Secrets) -> None:
@@ -42,7 +35,9 @@ def configure(settings: Settings, secrets: Secrets) -> None:
     write_secret(folder / "key", secrets.mongo_key.encode())
 
 
-def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache: float = 1) -> list[str]:
+def command(
+    program: Path, settings: Settings, extra: Sequence[str] = (), cache: float = 1, engine: str = ENGINE
+) -> list[str]:
     """Return the command that runs the configured server in the foreground; `cache` is in GiB."""
     folder = settings.home / FOLDER
     options = {
@@ -54,6 +49,8 @@ def command(program: Path, settings: Settings, extra: Sequence[str] = (), cache:
         "--oplogSize": OPLOG_MIB,
         "--wiredTigerCacheSizeGB": cache,
         "--networkMessageCompressors": COMPRESSORS,
+        "--wiredTigerEngineConfigString": engine,
+        "--setParameter": "diagnosticDataCollectionEnabled=false",
     }
     flags = [str(part) for option in options.items() for part in option]
     return [str(program), *flags, "--nounixsocket", "--quiet", *extra]
@@ -63,82 +60,3 @@ def url(settings: Settings, secrets: Secrets, user: str) -> str:
     """Return the server's URL with this user's credentials, or `AIDEVOS_MONGO_URL` unchanged if it is set."""
     own = f"mongodb://{HOST}:{settings.mongo_port}/?directConnection=true&authSource=admin"
     return settings.mongo_url or with_credentials(own, user, secrets.mongo[user])
-
-
-def check_external(settings: Settings) -> Version:
-    """Return the version of the MongoDB at AIDEVOS_MONGO_URL. Raises `SettingsError` if it can't serve a fleet."""
-    try:
-        options = mongo_options(settings, settings.mongo_url)
-        with Admin(settings.mongo_url, serverSelectionTimeoutMS=3000, **options) as client:
-            version = _version(client)
-            hello = client.admin.command("hello")
-    except PyMongoError as error:
-        raise SettingsError(f"can't connect to the MongoDB at AIDEVOS_MONGO_URL: {error}") from None
-    if version[:2] < MONGO_MINIMUM:
-        raise SettingsError(
-            f"the MongoDB at AIDEVOS_MONGO_URL is version {version[0]}.{version[1]}: 6.0 or newer is needed"
-        )
-    if "setName" not in hello and hello.get("msg") != "isdbgrid":
-        raise SettingsError(
-            "the MongoDB at AIDEVOS_MONGO_URL isn't a replica set: start it with --replSet and initiate it"
-        )
-    return version
-
-
-def prepare(settings: Settings, secrets: Secrets, types: Mapping[str, Iterable[str]] = MappingProxyType({})) -> Version:
-    """Initiate the replica set, create its users, wait until it accepts writes, and return its version.
-
-    `types` are those of each service, whose user may use their collections. Steps that are already done are skipped.
-    Raises `TimeoutError`.
-    """
-    with _connect(settings) as anonymous:
-        _initiate(anonymous, f"{HOST}:{settings.mongo_port}")
-        wait_for_primary(anonymous)
-        _create_administrator(anonymous, secrets.mongo[ADMIN_USER])
-    with Admin(url(settings, secrets, ADMIN_USER)) as admin:
-        ensure_user(admin, DATA_USER, secrets.mongo[DATA_USER], _data_roles(settings.mongo_database))
-        for service in HOST_USERS:
-            password = secrets.mongo[service]
-            ensure_service(admin, settings.mongo_database, service, password, types.get(service, ()))
-        return _version(admin)
-
-
-def wait_for_primary(client: Admin, timeout: float = TIMEOUT) -> None:
-    """Return once the server accepts writes. Raises `TimeoutError` after `timeout` seconds."""
-    end = time.monotonic() + timeout
-    while not client.admin.command("hello")["isWritablePrimary"]:
-        if time.monotonic() > end:
-            raise TimeoutError("MongoDB didn't become the primary of its replica set in time")
-        time.sleep(0.02)
-
-
-def _version(client: Admin) -> Version:
-    major, minor, patch = client.server_info()["versionArray"][:3]
-    return major, minor, patch
-
-
-def _connect(settings: Settings) -> Admin:
-    return Admin(HOST, settings.mongo_port, directConnection=True)
-
-
-def _initiate(anonymous: Admin, address: str) -> None:
-    """Initiate the replica set; without users, the server allows this from its own machine."""
-    config = {"_id": REPLICA_SET, "members": [{"_id": 0, "host": address}]}
-    try:
-        anonymous.admin.command("replSetInitiate", config)
-    except OperationFailure as error:
-        if error.code not in (UNAUTHORIZED, ALREADY_INITIALIZED):
-            raise
-
-
-def _create_administrator(anonymous: Admin, password: str) -> None:
-    try:
-        anonymous.admin.command("createUser", ADMIN_USER, pwd=password, roles=["root"])
-    except OperationFailure as error:
-        if error.code not in (UNAUTHORIZED, USER_EXISTS):
-            raise
-
-
-def _data_roles(database: str) -> list[dict[str, str]]:
-    roles = [{"role": role, "db": database} for role in ("readWrite", "dbAdmin")]
-    return [*roles, {"role": "clusterMonitor", "db": "admin"}]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nats.aio.client import Client
-
 from aidevos.process.fleet import with_credentials
 from aidevos.process.nats_users import CONFIG, FOLDER, write_accounts
 from aidevos.security.fleet_secrets import Secrets
@@ -14,7 +12,6 @@ from aidevos.settings import Settings
 
 from ..nats.config import render
 from .ports import authority
-from .vulnerabilities import Version
 
 
 def configure(settings: Settings, secrets: Secrets) -> Path:
@@ -45,9 +42,3 @@ def url(settings: Settings, secrets: Secrets, user: str) -> str:
     """Return the server's URL with this user's credentials, or `AIDEVOS_NATS_URL` unchanged if it is set."""
     own = f"nats://{authority(settings.host, settings.nats_port)}"
     return settings.nats_url or with_credentials(own, user, secrets.nats[user])
-
-
-def version(connection: Client) -> Version:
-    """Return the version of the server at the other end."""
-    found = connection.connected_server_version
-    return found.major, found.minor, found.patch

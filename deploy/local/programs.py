@@ -12,7 +12,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.contracts.built_in import TYPES_OF
 from aidevos.process.fleet import LOGS
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.settings import MAX_REPLICAS, Settings, SettingsError, replica_counts
@@ -42,11 +42,13 @@ class Service(NamedTuple):
         """Return the command line of one process of the service."""
         return [sys.executable, "-P", "-m", f"{PACKAGE}.{self.name}"]
 
-    @property
-    def types(self) -> DurableObjectRegistry:
-        """Return the types that the service hosts."""
+    def load_permissions(self) -> set[str]:
+        """Load the service's code, and return the permissions that its types declare."""
+        # Imported here, because the supervisor needs neither.
+        from aidevos.durable.objects.registry import DurableObjectRegistry
+
         declared = import_module(f"{PACKAGE}.{self.name}.service").service.types if self.stores else ()
-        return DurableObjectRegistry(declared)
+        return DurableObjectRegistry(declared).permissions()
 
 
 # Started in this order once the servers are ready, and stopped in reverse.
@@ -61,11 +63,17 @@ SERVICES = (
     Service("task_worker", user=WORKER_USER, stores=False),
     Service("http_gateway", user=GATEWAY_USER, stores=False, listens=True),
 )
+SERVICE_NAMES = [service.name for service in SERVICES]
+# The modules that the processes of services load, when they start or later.
+PRELOADED = (
+    f"{__package__}.preloaded",
+    *(f"{PACKAGE}.{service.name}.{'bootstrap' if service.listens else 'service'}" for service in SERVICES),
+)
 
 
 def shipped_types() -> dict[str, list[str]]:
     """Return the names of the types that each service hosts."""
-    return {service.name: sorted(service.types.types) for service in SERVICES}
+    return {service.name: sorted(TYPES_OF.get(service.name, ())) for service in SERVICES}
 
 
 NATS = "nats"

@@ -23,17 +23,17 @@ from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates
 from supervisor.supervisord import Supervisor
 
-from aidevos import Backoff
+from aidevos.durable.base.backoff import Backoff
 from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess
 from aidevos.process.targets import remove_stale
 from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import load
 
-from . import environment, processes
+from . import environment, forking, processes
 from .endpoints import describe
 from .ports import check_free
-from .programs import replica, start_order
+from .programs import PRELOADED, SERVICE_NAMES, replica, start_order
 
 # Seconds until the end of a process is noticed, at most.
 POLL = 0.1
@@ -66,12 +66,24 @@ class FleetOptions(ServerOptions):  # type: ignore[misc]
         self._listener = listener
         self.settings = load()
         self.secrets = load_secrets(home)
+        self.fork_server = forking.ForkServer(PRELOADED)
+        self.spawning: Any = None
 
     def process_config(self, do_usage: bool = True) -> None:
         environment.adopt(self._home)
         self.settings = load()
         self.secrets = load_secrets(self._home)
         super().process_config(do_usage)
+
+    def processes_from_section(self, parser: Any, section: str, group_name: str, klass: type) -> Any:
+        klass = forking.CONFIGS[klass] if replica(group_name).service in SERVICE_NAMES else klass
+        return super().processes_from_section(parser, section, group_name, klass)
+
+    def fork(self) -> int:
+        """Return the PID of a new process of `spawning`, or 0 in a copy of this process that has to become it."""
+        spawning, self.spawning = self.spawning, None
+        forked = 0 if spawning is None else self.fork_server.fork(*spawning.order())
+        return forked or int(super().fork())
 
     def parse_fcgi_socket(self, sock: str, *_: Any) -> SharedSocket:
         return SharedSocket(sock, self._listener)
@@ -151,6 +163,8 @@ def main(config: str) -> None:
         options = FleetOptions(home, listener)
         options.realize(["--configuration", config])
         options.first, options.test = True, False
+        forking.adopt_orphans()
+        options.fork_server.start()
         try:
             FleetSupervisor(options).main()
         except ExitNow:

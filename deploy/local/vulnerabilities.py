@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from nats.aio.client import Client
+
 Version = tuple[int, int, int]
 
 
@@ -57,3 +59,9 @@ def warnings(versions: Mapping[str, Version], remedy: str) -> list[str]:
         for server, version in versions.items()
         if (found := known(server, version))
     ]
+
+
+def nats_version(connection: Client) -> Version:
+    """Return the version of the NATS server at the other end."""
+    found = connection.connected_server_version
+    return found.major, found.minor, found.patch

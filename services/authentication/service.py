@@ -25,7 +25,6 @@ from .links import LinkTokens
 from .mail.folder import FolderMailer
 from .mail.message import MailDO
 from .mail.port import SingleFlightMailer
-from .mail.smtp import SmtpMailer
 from .mint import Mint
 from .recovery import MailRequests, RecoveryDO
 from .session import SessionDO
@@ -81,9 +80,13 @@ async def link_tokens(settings: Settings) -> AsyncIterator[LinkTokens]:
 
 @resource
 async def mailer(settings: Settings, peers: Peers) -> AsyncIterator[SingleFlightMailer]:
-    yield SingleFlightMailer(
-        SmtpMailer(settings.smtp_url, peers) if settings.smtp_url else FolderMailer(settings.home / OUTBOX)
-    )
+    if not settings.smtp_url:
+        yield SingleFlightMailer(FolderMailer(settings.home / OUTBOX))
+        return
+    # Imported here, because it loads a library that a fleet without a mail server doesn't need.
+    from .mail.smtp import SmtpMailer
+
+    yield SingleFlightMailer(SmtpMailer(settings.smtp_url, peers))
 
 
 async def keep_audit_log(objects: DurableObjectClient, settings: Settings) -> None:

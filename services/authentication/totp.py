@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 
 import pyotp
-import segno
 
 from aidevos.contracts.authentication import TotpSecret
 
@@ -19,6 +18,9 @@ def new_secret(username: str, issuer: str) -> TotpSecret:
     secret = pyotp.random_base32()
     uri = pyotp.TOTP(secret).provisioning_uri(name=username, issuer_name=issuer)
     svg = io.BytesIO()
+    # Imported here, because few logins are enrolled.
+    import segno
+
     segno.make(uri, micro=False).save(svg, kind="svg", xmldecl=False, scale=MODULE_PIXELS)
     return TotpSecret(secret=secret, uri=uri, qr_svg=svg.getvalue().decode())
 

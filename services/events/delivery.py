@@ -24,7 +24,8 @@ from aidevos.contracts.webhooks import (
     DeliveryInfo,
 )
 from aidevos.feeds import Delivery
-from aidevos.feeds.webhook_sender import WebhookSender, sign_headers
+from aidevos.feeds.webhook_sender import WebhookSender
+from aidevos.feeds.webhook_signatures import sign_headers
 from aidevos.observability.metrics import WEBHOOK_DELIVERIES, WEBHOOK_SECONDS
 from aidevos.queries import Search
 from aidevos.security.audit import record

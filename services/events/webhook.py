@@ -41,7 +41,8 @@ from aidevos.contracts.webhooks import (
     delivery_id,
 )
 from aidevos.feeds.audience import READ_EVENTS
-from aidevos.feeds.webhook_sender import WebhookSender, new_secret
+from aidevos.feeds.webhook_sender import WebhookSender
+from aidevos.feeds.webhook_signatures import new_secret
 from aidevos.queries import Search
 from aidevos.security import api_keys
 from aidevos.security.audit import record

@@ -45,7 +45,7 @@ from aidevos.contracts.projects import (
 )
 from aidevos.contracts.tasks import Kind, Status, TaskPage
 from aidevos.contracts.times import rfc3339, timestamp
-from aidevos.feeds.webhook_sender import new_secret
+from aidevos.feeds.webhook_signatures import new_secret
 from aidevos.projects.memberships import check_role
 from aidevos.queries import And, Compare, Condition, Find, Includes, Reader, Search, Text, View
 from aidevos.security.audit import record

@@ -65,7 +65,7 @@ from aidevos.contracts.tasks import (
     Webhook,
 )
 from aidevos.contracts.times import rfc3339, timestamp
-from aidevos.feeds import webhook_sender as webhooks
+from aidevos.feeds import webhook_signatures as webhooks
 from aidevos.observability import tracing
 from aidevos.projects.belongings import project_views
 from aidevos.projects.memberships import check_role

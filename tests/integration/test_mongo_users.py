@@ -11,8 +11,7 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from aidevos.durable.store.mongo import collections_of
-from aidevos.process.fleet import FLEET_FILE, Fleet, fleet_settings, with_credentials
-from aidevos.process.mongo_users import DATA_USER
+from aidevos.process.fleet import DATA_USER, FLEET_FILE, Fleet, fleet_settings, with_credentials
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import write_secret
 from aidevos.settings import SettingsError

@@ -16,7 +16,7 @@ from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError
 from aidevos.security.tls import client_context, mongo_options
 from aidevos.settings import Settings, SettingsError, load
-from deploy.local import binaries, mongo_server, ports
+from deploy.local import binaries, mongo_setup, ports
 from tests.support.certificates import Authority
 from tests.support.rabbitmq import RabbitMq
 from tests.support.servers import LocalServer, Servers, free_port
@@ -145,7 +145,7 @@ async def test_a_server_that_leaves_tls_to_its_clients_is_reached_with_it(folder
 
 async def test_the_launcher_checks_a_mongodb_with_tls(mongo_url: str, authority: Authority) -> None:
     with pytest.raises(SettingsError, match="replica set"):
-        mongo_server.check_external(load({}, mongo_url=mongo_url, **authority.settings()))
+        mongo_setup.check_external(load({}, mongo_url=mongo_url, **authority.settings()))
 
 
 def test_a_context_never_leaves_the_server_unchecked(authority: Authority) -> None:

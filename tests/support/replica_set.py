@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 from deploy.local import binaries, ports
 from tests.support.cluster import Cluster
 from tests.support.network import LOOPBACK, Network
-from tests.support.servers import MONGO_IMAGE, TEST_OPTIONS, Server, find_server, free_port
+from tests.support.servers import MONGO_IMAGE, TEST_ENGINE, TEST_OPTIONS, Server, find_server, free_port
 
 START_TIMEOUT = 60.0
 PRIMARY, SECONDARY = "primary", "secondary"
@@ -99,7 +99,8 @@ def _command(home: Path, host: str, program: Path) -> list[str]:
     address, port = host.split(":")
     line = [str(program), "--replSet", "rs", "--bind_ip", address, "--port", port, "--nounixsocket"]
     line += ["--dbpath", str(home / "data"), "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "64"]
-    return [*line, *TEST_OPTIONS]
+    line += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+    return [*line, *TEST_OPTIONS, "--wiredTigerEngineConfigString", TEST_ENGINE]
 
 
 def _wait(host: str, check: Callable[[], None]) -> None:

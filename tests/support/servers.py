@@ -25,12 +25,12 @@ import pymongo
 
 from aidevos.durable.hosting.provision import provision
 from aidevos.process import mongo_users
-from aidevos.process.fleet import with_credentials
+from aidevos.process.fleet import ADMIN_USER, with_credentials
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import SigningKeys, ensure_signing_key
 from aidevos.security.tokens import TokenIssuer
 from aidevos.settings import Settings, SettingsError, load
-from deploy.local import binaries, mongo_server, nats_server, ports
+from deploy.local import binaries, mongo_server, mongo_setup, nats_server, ports
 from deploy.local.credentials import ensure_secrets
 from tests.support.orphans import end_with_parent
 from tests.support.paths import temporary_folder
@@ -43,11 +43,9 @@ PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 FREE_PORTS = range(15_000, 32_000)
 # Starts all children: the kernel signals a child's parent death when the thread that started it ends.
 _PARENT = ThreadPoolExecutor(1)
-TEST_OPTIONS = (
-    *("--setParameter", "enableTestCommands=1", "--setParameter", "diagnosticDataCollectionEnabled=false"),
-    # Otherwise each start writes several hundred megabytes of zeros.
-    *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=8MB)"),
-)
+TEST_OPTIONS = ("--setParameter", "enableTestCommands=1")
+# Otherwise each start writes several hundred megabytes of zeros.
+TEST_ENGINE = f"{mongo_server.ENGINE},log=(prealloc=false,file_max=8MB)"
 
 
 def free_port() -> int:
@@ -304,7 +302,7 @@ class Servers:
 
     @property
     def mongo_url(self) -> str:
-        return mongo_server.url(self._settings, self._secrets, mongo_server.ADMIN_USER)
+        return mongo_server.url(self._settings, self._secrets, ADMIN_USER)
 
     def mongo_url_of(self, service: str, database: str, types: Collection[str]) -> str:
         """Return the URL of a service's user, who may use the collections of these types in this database."""
@@ -335,14 +333,14 @@ class Servers:
         return nats_server.command(program, self._settings)
 
     def _mongo_command(self, program: Path) -> list[str]:
-        return mongo_server.command(program, self._settings, TEST_OPTIONS, cache=0.25)
+        return mongo_server.command(program, self._settings, TEST_OPTIONS, cache=0.25, engine=TEST_ENGINE)
 
     def _nats_ready(self, check: Callable[[], None]) -> None:
         ports.wait_for_port(self._settings.host, self._settings.nats_port, check, START_TIMEOUT)
 
     def _mongo_ready(self, check: Callable[[], None]) -> None:
         ports.wait_for_port(mongo_server.HOST, self._settings.mongo_port, check, START_TIMEOUT)
-        mongo_server.prepare(self._settings, self._secrets)
+        mongo_setup.prepare(self._settings, self._secrets)
 
     async def _provision(self) -> None:
         connection = await nats.connect(self.nats_url("fleet"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SERVICES = {
+TYPES_OF = {
     "api_gateway": ("api_key", "idempotency_key", "key_holder", "quota", "rate_limits", "route"),
     "authentication": ("access_token", "audit", "auth", "confirmation", "mail", "recovery", "session"),
     "data_storage": ("collection", "collection_holder", "eraser", "indexer", "item", "item_version", "unique"),
@@ -12,4 +12,4 @@ _SERVICES = {
     "user_management": ("administrators", "role", "user"),
 }
 # The name of the service of each type, by the type's name.
-BUILT_IN = {type: service for service, types in _SERVICES.items() for type in types}
+BUILT_IN = {type: service for service, types in TYPES_OF.items() for type in types}

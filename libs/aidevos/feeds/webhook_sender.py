@@ -1,30 +1,24 @@
-"""The sender of webhooks, which signs them by Standard Webhooks and restricts their destinations.
+"""The sender of webhooks, which restricts their destinations.
 
 Promises: a host name is resolved once, and the sender connects to one of the addresses that it has checked, so DNS
 rebinding can't redirect it. It reaches only public addresses and the networks that `AIDEVOS_WEBHOOK_NETWORKS` lists.
 It follows no redirects and uses no proxy from the environment. The time of a delivery and the bytes read from the
 answer are bounded.
-
-Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import secrets
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from functools import cache, partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
 import httpx2
 import idna
-from standardwebhooks import Webhook
 
 from aidevos.contracts.envelope import TRACESTATE
 from aidevos.contracts.errors import Failure
@@ -32,8 +26,6 @@ from aidevos.observability import tracing
 from aidevos.observability.slow_log import waiting
 from aidevos.settings import Network
 
-SECRET_PREFIX = "whsec_"  # noqa: S105
-SECRET_BYTES = 32
 # Total seconds for one delivery, and bytes that are read from its answer.
 TIMEOUT = 15.0
 ANSWER_LIMIT = 16 * 1024
@@ -64,22 +56,6 @@ class WebhookResponse(NamedTuple):
     def accepted(self) -> bool:
         """True if the status is 2xx."""
         return 200 <= self.status <= 299
-
-
-def new_secret() -> str:
-    """Return a new signing secret in the form that receivers get."""
-    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
-
-
-def sign_headers(id: str, at: float, body: bytes, secrets: Sequence[str]) -> dict[str, str]:
-    """Return the headers of a message that is sent at this time, in seconds since the epoch.
-
-    It is signed with each secret, so that receivers can change from one to the next at their own pace. `id` is the
-    same for every attempt.
-    """
-    moment = datetime.fromtimestamp(int(at), UTC)
-    signatures = [Webhook(secret).sign(id, moment, body.decode()) for secret in secrets]
-    return {"webhook-id": id, "webhook-timestamp": str(int(at)), "webhook-signature": " ".join(signatures)}
 
 
 def is_public(address: Address) -> bool:

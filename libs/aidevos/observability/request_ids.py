@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import secrets
 
 LIMIT = 128
 is_acceptable = re.compile(rf"[ -~]{{1,{LIMIT}}}").fullmatch
-_prefix = secrets.token_hex(8)
+_prefix = ""
 _numbers = itertools.count(1)
+
+
+def _renew_prefix() -> None:
+    global _prefix
+    _prefix = secrets.token_hex(8)
+
+
+_renew_prefix()
+# A process that was forked must not repeat the IDs of another one.
+os.register_at_fork(after_in_child=_renew_prefix)
 
 
 def choose(proposed: str | None) -> str:

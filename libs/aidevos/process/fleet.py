@@ -20,6 +20,8 @@ FLEET_FILE = "fleet.json"
 LOGS = "logs"
 # The NATS user for clients. It may call, tell and read events.
 CLIENT_USER = "client"
+# Users of the fleet's own MongoDB that no service uses: one creates the others, one is the owner's for its database.
+ADMIN_USER, DATA_USER = "fleet", "aidevos"
 
 
 class FleetProcess(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ def _mongo_url(home: Path, fleet: Fleet, service: str, types: Collection[str]) -
 
     These are the cases of a MongoDB that is run elsewhere, and of a home that has the service's secrets only.
     """
-    from aidevos.process.mongo_users import ADMIN_USER, DATA_USER, grant_as_owner
+    from aidevos.process.mongo_users import grant_as_owner
     from aidevos.security.tls import mongo_options
 
     url = fleet.mongo_url

@@ -17,12 +17,8 @@ from pymongo.errors import PyMongoError
 from aidevos.durable.store.mongo import collections_of
 from aidevos.settings import SettingsError
 
-# Creates the other users; no service uses it.
-ADMIN_USER = "fleet"
 # Of a role, before the name of its service.
 PREFIX = "service_"
-# The owner's user for the fleet's database; no service uses it.
-DATA_USER = "aidevos"
 ACTIONS = ("find", "insert", "update", "remove", "createCollection", "createIndex", "dropIndex", "collMod")
 # A resource for a whole database, whose collections' options a service may read.
 WHOLE = ""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aidevos.feeds.webhook_sender import new_secret, sign_headers
+from aidevos.feeds.webhook_signatures import new_secret, sign_headers
 from tests.support.snippets import file_named
 
 BODY = json.dumps({"type": "item.created", "data": {"id": "Grüße"}}).encode()

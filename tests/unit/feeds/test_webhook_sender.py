@@ -24,7 +24,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from aidevos.contracts.errors import Failure
 from aidevos.feeds import webhook_sender as webhooks
-from aidevos.feeds.webhook_sender import Resolver, WebhookResponse, WebhookSender, is_public, new_secret, sign_headers
+from aidevos.feeds.webhook_sender import Resolver, WebhookResponse, WebhookSender, is_public
+from aidevos.feeds.webhook_signatures import new_secret, sign_headers
 from aidevos.settings import SettingsError, load, networks
 
 LOOPBACK = networks("127.0.0.0/8, ::1/128")

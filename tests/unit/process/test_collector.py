@@ -48,7 +48,11 @@ def test_young_cycles_are_freed() -> None:
     assert dead() is None
 
 
-async def test_old_cycles_are_freed_while_there_are_few_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("grown", [1.0, 1.1])
+async def test_old_cycles_are_freed_while_there_are_few_objects_but_more_than_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, grown: float
+) -> None:
+    monkeypatch.setattr(collector, "GROWN", grown)
     old = Cycle()
     dead = weakref.ref(old)
     gc.collect(1)
@@ -71,4 +75,4 @@ async def test_old_cycles_are_freed_while_there_are_few_objects(monkeypatch: pyt
 
     with pytest.raises(StopAsyncIteration):
         await collector.keep_collecting(count)
-    assert dead() is None
+    assert (dead() is None) == (grown == 1.0)

@@ -6,7 +6,6 @@ either at random or derived from a key.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import math
 import random
@@ -58,6 +57,9 @@ class Pauses:
 
     async def wait(self) -> None:
         """Wait after a failed attempt."""
+        # Imported here, because the fleet's supervisor, which has no event loop, uses this module.
+        import asyncio
+
         loop = asyncio.get_running_loop()
         lasted = loop.time() - self._attempt_began
         self._failures = 1 if lasted > self._backoff.longest else self._failures + 1

@@ -6,13 +6,11 @@ Promise: the server stores all messages of a batch, with one write to disk, or n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from secrets import token_hex
 from typing import NamedTuple
 
 from nats.aio.client import Client
 from nats.js import JetStreamContext
-from nats.nuid import NUID
-
-_ids = NUID()
 
 
 class Unsupported(Exception):
@@ -33,7 +31,7 @@ async def publish_batch(
     Raises `APIError` if the server has refused them all, `Unsupported`, or an error of nats-py, at the latest after
     `within` seconds.
     """
-    batch = {"Nats-Batch-Id": _ids.next().decode()}
+    batch = {"Nats-Batch-Id": token_hex(16)}
     for number, message in enumerate(messages[:-1], 1):
         headers = {**message.headers, **batch, "Nats-Batch-Sequence": str(number)}
         await connection.publish(message.subject, message.payload, headers=headers)

@@ -271,7 +271,7 @@ def test_a_service_has_what_it_signs_with_though_it_may_register_nothing(
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(service_keys, "write_secret", read_only)
-    permissions = service.types.permissions()
+    permissions = service.load_permissions()
     credential = ServiceCredential(settings, service.name, permissions)
     ServiceSigningKeys(settings.home, service.name, acts_for_others=service.acts_for_others)
     verifier = TokenVerifier(VerificationKeys(settings.home), settings.public_url)

@@ -72,11 +72,11 @@ def test_a_pod_can_sign_though_it_can_write_nothing(
     own = load(environment_of(pod, made), home=mount(pod, made, tmp_path))
     monkeypatch.setattr(service_keys, "write_secret", _refuse)
 
-    credential = ServiceCredential(own, service.name, service.types.permissions())
+    credential = ServiceCredential(own, service.name, service.load_permissions())
     ServiceSigningKeys(own.home, service.name, acts_for_others=service.acts_for_others)
 
     verified = TokenVerifier(VerificationKeys(own.home), own.public_url).verify(credential.authorization())
-    assert verified.permissions == service.types.permissions()
+    assert verified.permissions == service.load_permissions()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,8 @@
+"""What every process of a service loads when it has started: imported by the process from which they are forked."""
+
+from __future__ import annotations
+
+import aidevos.process.serving  # noqa: F401
+from aidevos.observability.log_lines import import_structlog
+
+import_structlog()
