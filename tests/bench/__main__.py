@@ -20,7 +20,7 @@ import httpx2
 import psutil
 
 from aidevos.settings import SettingsError, load
-from tests.bench import accounts, alarms, data, events, gateway, hosts, requests, steadiness, streams, tells
+from tests.bench import accounts, alarms, data, events, footprint, gateway, hosts, requests, steadiness, streams, tells
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import Compared, compare
 from tests.bench.load import Load, Order
@@ -43,6 +43,7 @@ PARTS = (
     "streams",
     "hosts",
     "steadiness",
+    "footprint",
 )
 ITEMS = 20_000
 MANY_ITEMS = 1_000_000
@@ -108,9 +109,10 @@ def _label(process: psutil.Process) -> str:
 
 def run(seconds: float, rounds: int, parts: set[str]) -> Report:
     steady = measure_steadiness() if "steadiness" in parts else []
+    idle = [footprint.measure(rounds, _say)] if "footprint" in parts else []
     of_hosts = measure_hosts(rounds) if "hosts" in parts else []
-    if parts <= {"hosts", "steadiness"}:
-        return report({}, of_hosts, steady)
+    if parts <= {"hosts", "steadiness", "footprint"}:
+        return report({}, of_hosts, steady, footprint=idle)
     with stage() as ready, closing(Load()) as load, closing(Load()) as background:
         compared_requests = measure_requests(ready, load, seconds, rounds) if "requests" in parts else []
         measures = measure_objects(ready, load, seconds, rounds) if "objects" in parts else {}
@@ -138,7 +140,7 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
             _say("streams")
             compared += streams.measure(ready)
     _say("")
-    return report(measures, compared + of_hosts, steady, compared_requests)
+    return report(measures, compared + of_hosts, steady, compared_requests, idle)
 
 
 def measure_requests(ready: Stage, load: Load, seconds: float, rounds: int) -> list[requests.Result]:

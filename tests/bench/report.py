@@ -14,6 +14,8 @@ import msgspec
 from tests.bench import pages
 from tests.bench.cases import CASES, Case
 from tests.bench.comparison import Compared
+from tests.bench.footprint import HEAD as FOOTPRINT_HEAD
+from tests.bench.footprint import Footprint
 from tests.bench.load import Sample
 from tests.bench.requests import Result
 from tests.bench.steadiness import HEAD, Steadiness
@@ -59,10 +61,11 @@ class Report(msgspec.Struct):
     measures: Measures
     steadiness: list[Steadiness] = []
     requests: list[Result] = []
+    footprint: list[Footprint] = []
 
     @property
     def missed(self) -> bool:
-        return any(each.missed for each in (*self.rows, *self.compared, *self.steadiness))
+        return any(each.missed for each in (*self.rows, *self.compared, *self.steadiness, *self.footprint))
 
 
 def report(
@@ -70,6 +73,7 @@ def report(
     compared: list[Compared],
     steadiness: Sequence[Steadiness] = (),
     requests: Sequence[Result] = (),
+    footprint: Sequence[Footprint] = (),
 ) -> Report:
     return Report(
         at=datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"),
@@ -80,6 +84,7 @@ def report(
         measures=measures,
         steadiness=list(steadiness),
         requests=list(requests),
+        footprint=list(footprint),
     )
 
 
@@ -98,7 +103,8 @@ def table(report: Report) -> str:
     rows = [head, *(_cells(row) for row in report.rows)] if report.rows else []
     pairs = [("", "measured", "beside", "measured", "ratio", "target"), *(each.cells() for each in report.compared)]
     cases = [HEAD, *(each.cells() for each in report.steadiness)]
-    tables = ((rows, (0, 10)), (pairs, (0, 2, 5)), (cases, (0, 6)))
+    sizes = [FOOTPRINT_HEAD, *(cells for each in report.footprint for cells in each.cells())]
+    tables = ((rows, (0, 10)), (pairs, (0, 2, 5)), (cases, (0, 6)), (sizes, (0, 2)))
     shown = [_aligned(lines, left) for lines, left in tables if len(lines) > 1]
     return "\n\n".join([pages.markdown(report.requests)] * bool(report.requests) + shown)
 
