@@ -24,18 +24,19 @@ from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting import provision as nats_provision
+from aidevos.process import vulnerabilities
 from aidevos.process.fleet import CLIENT_USER, DATA_USER, FLEET_FILE, with_credentials
+from aidevos.process.vulnerabilities import Version
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.security.service_keys import register
 from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError, load
 
-from ..local import mongo_server, mongo_setup, nats_server, vulnerabilities
+from ..local import mongo_server, mongo_setup, nats_server
 from ..local.credentials import ensure_secrets
 from ..local.endpoints import describe
 from ..local.programs import SERVICES, Service, shipped_types
-from ..local.vulnerabilities import Version
 from ..nats.config import ADMIN_USER
 from . import homes
 

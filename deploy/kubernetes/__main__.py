@@ -22,14 +22,15 @@ from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting import provision as nats_provision
 from aidevos.durable.objects.registry import DurableObjectRegistry
+from aidevos.process import vulnerabilities
 from aidevos.process.mongo_users import Admin, ensure_service
+from aidevos.process.vulnerabilities import Version
 from aidevos.security.fleet_secrets import load_secrets
 from aidevos.security.tls import client_context, mongo_options
 from aidevos.settings import Settings, SettingsError, load
 
-from ..local import mongo_setup, vulnerabilities
+from ..local import mongo_setup
 from ..local.programs import shipped_types
-from ..local.vulnerabilities import Version
 from .manifests import OBJECTS, TYPES, manifests
 
 SECRETS, PROVISION = "secrets", "provision"

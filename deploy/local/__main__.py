@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 
+from aidevos.cli import ps
+from aidevos.cli.errors import CommandError
 from aidevos.settings import SettingsError, load, replica_count
 
 from . import launcher
-from .control import FleetError, Program
+from .control import FleetError
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
-    except (FleetError, OSError) as error:
+    except (FleetError, CommandError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -49,14 +50,7 @@ def run(command: str, service: str, replicas: str) -> None:
     elif command == "down":
         print(launcher.down(settings))
     else:
-        show(launcher.ps(settings))
-
-
-def show(rows: list[Program]) -> None:
-    print(f"{'NAME':<20}{'STATE':<12}{'PID':<10}UP")
-    for row in rows:
-        since = f"{int(time.time()) - row.started_at} s" if row.pid else "-"
-        print(f"{row.name:<20}{row.state:<12}{row.pid or '-':<10}{since}")
+        ps.show(settings.home)
 
 
 if __name__ == "__main__":

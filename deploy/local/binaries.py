@@ -14,10 +14,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from aidevos.process import vulnerabilities
+from aidevos.process.vulnerabilities import Version
 from aidevos.settings import SettingsError
-
-from . import vulnerabilities
-from .vulnerabilities import Version
 
 NATS_MINIMUM = (2, 11)
 MONGO_MINIMUM = (6, 0)

@@ -24,7 +24,9 @@ from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.factory import prepare_rabbitmq
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting.provision import provision
+from aidevos.process import vulnerabilities
 from aidevos.process.fleet import FLEET_FILE, LOGS
+from aidevos.process.vulnerabilities import Version
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.keys import ensure_signing_key, write_secret
 from aidevos.security.tls import client_context
@@ -40,14 +42,12 @@ from . import (
     packages,
     processes,
     programs,
-    vulnerabilities,
 )
-from .control import FleetError, Program, Supervisor
+from .control import FleetError, Supervisor
 from .credentials import ensure_secrets
 from .endpoints import gateway_url
 from .ports import check_free, wait_for_port
 from .rolling import RunningFleet
-from .vulnerabilities import Version
 
 START_TIMEOUT = 60.0
 # The gateway's socket takes connections before there is a gateway.
@@ -118,18 +118,6 @@ def down(settings: Settings) -> str:
     with _lock(settings.home):
         ended = _end_all(settings)
     return "The fleet is down." if ended else f"No fleet is up under {settings.home}."
-
-
-def ps(settings: Settings) -> list[Program]:
-    """Return the programs of the fleet. Raises `FleetError` if no fleet is up."""
-    supervisor = Supervisor(settings.home)
-    if supervisor.is_alive():
-        return supervisor.programs()
-    if any(processes.find(settings.home)):
-        raise FleetError(
-            f"the supervisor of the fleet under {settings.home} has ended: run `make up` to start it again"
-        )
-    raise FleetError(f"no fleet is up under {settings.home}")
 
 
 @contextlib.contextmanager

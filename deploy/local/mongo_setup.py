@@ -10,6 +10,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from aidevos.process.fleet import ADMIN_USER, DATA_USER
 from aidevos.process.mongo_users import Admin, ensure_service, ensure_user
+from aidevos.process.vulnerabilities import Version
 from aidevos.security.fleet_secrets import Secrets
 from aidevos.security.tls import mongo_options
 from aidevos.settings import Settings, SettingsError
@@ -17,7 +18,6 @@ from aidevos.settings import Settings, SettingsError
 from ..nats.config import HOST_USERS
 from .binaries import MONGO_MINIMUM
 from .mongo_server import HOST, REPLICA_SET, url
-from .vulnerabilities import Version
 
 TIMEOUT = 30.0
 UNAUTHORIZED, ALREADY_INITIALIZED, USER_EXISTS = 13, 23, 51003

@@ -99,6 +99,9 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         self._published: Fleet | None = None
         self._running: set[str] = set()
         self._cleaned_at = 0.0
+        # The last process of each program, and how often it was started again.
+        self._last: dict[str, int] = {}
+        self._restarts: dict[str, int] = {}
 
     def tick(self, now: float | None = None) -> None:
         super().tick(now)
@@ -131,10 +134,21 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
     def _processes(self) -> list[Any]:
         return [process for group in self.process_groups.values() for process in group.processes.values()]
 
+    def _count_restarts(self, pids: dict[str, int]) -> None:
+        programs = {process.group.config.name for process in self._processes()}
+        self._restarts = {name: self._restarts.get(name, 0) for name in programs}
+        self._last = {name: pid for name, pid in self._last.items() if name in programs}
+        for name, pid in pids.items():
+            self._restarts[name] += self._last.get(name, pid) != pid
+            self._last[name] = pid
+
     def _publish(self) -> None:
         settings = self.options.settings
         pids = {process.group.config.name: process.pid for process in self._processes() if process.pid}
-        running = [FleetProcess(*replica(name), pids[name]) for name in sorted(pids, key=start_order)]
+        self._count_restarts(pids)
+        running = [
+            FleetProcess(*replica(name), pids[name], self._restarts[name]) for name in sorted(pids, key=start_order)
+        ]
         fleet = describe(settings, self.options.secrets, running)
         if fleet == self._published:
             return

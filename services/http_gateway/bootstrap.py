@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import cache, partial
 from importlib.metadata import version
@@ -36,6 +37,7 @@ from aidevos.observability.health import Health
 from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_rarely
 from aidevos.process.observation import observing
+from aidevos.process.presence import Presence, keep_present, open_presence
 from aidevos.process.probes import answering_probes
 from aidevos.process.scraping import answer_gateways, showing_metrics
 from aidevos.process.stack import AccessControl, background, open_connection
@@ -118,6 +120,9 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack, stop: asyn
     await stack.enter_async_context(background(hub.follow))
     await fleet.connection.subscribe(subjects.health(SERVICE), cb=partial(_report_health, settings.replica, health))
     readiness = Readiness(fleet.connection, _service_names(settings), table)
+    present = partial(_describe, settings.replica, time.time(), health)
+    file = stack.enter_context(open_presence(settings.home, SERVICE))
+    await stack.enter_async_context(background(partial(keep_present, file, present)))
     looks = (nats.run, health.keep_looking, readiness.keep_looking, partial(_leave_if_lost, stop, nats))
     await stack.enter_async_context(background(*looks))
     await stack.enter_async_context(answering_probes(settings, health))
@@ -193,6 +198,10 @@ def _guards(credentials: Callable[..., Guard], anonymous: Guard) -> Callable[[Op
 
 async def _report_health(replica: int, health: Health, message: Msg) -> None:
     await message.respond(msgspec.json.encode(health.report(SERVICE, replica)))
+
+
+def _describe(replica: int, since: float, health: Health) -> Presence:
+    return Presence(service=SERVICE, replica=replica, pid=os.getpid(), since=since, problems=health.problems())
 
 
 async def _leave_if_lost(stop: asyncio.Event, nats: Answering) -> None:

@@ -18,9 +18,9 @@ import pymongo
 import pytest
 
 from aidevos.process.fleet import fleet_settings
+from aidevos.process.vulnerabilities import known
 from aidevos.settings import SettingsError
 from deploy.local import programs
-from deploy.local.vulnerabilities import known
 from tests.support.local_fleet import LocalFleet, environment
 from tests.support.servers import Servers
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from typer import Typer, TyperException
 from typer.main import get_command
 
-from aidevos.cli import backup, keys, logs, nats_users, objects, openapi, serving, settings, tokens, types
+from aidevos.cli import backup, keys, logs, nats_users, objects, openapi, ps, serving, settings, tokens, types
+from aidevos.cli.doctor.command import doctor
 from aidevos.cli.errors import CommandError
 from aidevos.settings import SettingsError
 
@@ -33,6 +34,8 @@ app.command()(logs.logs)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(objects.app, name="objects")
+app.command()(ps.ps)
+app.command()(doctor)
 app.command()(serving.serve)
 app.command()(serving.grant)
 app.command()(serving.work)

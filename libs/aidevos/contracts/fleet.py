@@ -17,7 +17,7 @@ class HostInfo(msgspec.Struct, kw_only=True):
 
     `incarnation` is its present life, which began at `since`. `partitions` are those that it owns, by type. `objects`
     is how many it has in memory, and `memory` the bytes that they take. `detail` says why it is unhealthy, or is empty.
-    `problems` says so of each of its parts, and since when.
+    `problems` says so of each of its parts, and since when. `now` is the time on its clock.
     """
 
     service: str
@@ -31,6 +31,7 @@ class HostInfo(msgspec.Struct, kw_only=True):
     objects: int
     memory: int
     problems: list[PartProblem] = []
+    now: str = ""
 
 
 class MetricShare(msgspec.Struct, array_like=True):

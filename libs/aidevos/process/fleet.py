@@ -25,11 +25,15 @@ ADMIN_USER, DATA_USER = "fleet", "aidevos"
 
 
 class FleetProcess(msgspec.Struct, frozen=True):
-    """A running process. `name` is its folder under `services/`, or `nats` or `mongo` for a server."""
+    """A running process. `name` is its folder under `services/`, or `nats` or `mongo` for a server.
+
+    `restarts` says how often the supervisor has started it again since the fleet is up.
+    """
 
     name: str
     replica: int
     pid: int
+    restarts: int = 0
 
 
 class Fleet(msgspec.Struct, kw_only=True, frozen=True):

@@ -18,7 +18,7 @@ class Service:
     `service:<name>`. `prepare` runs once per process, which already serves meanwhile. It is repeated until it
     succeeds, and the service reports that it isn't healthy until then. Each of the `chores` runs until the process
     ends, and is restarted if it returns or raises. The parameters of `prepare` and of chores are injected, like those
-    of resources.
+    of resources. `tasks` names the kinds of tasks that its chores do, for operators.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Service:
     resources: Sequence[Resource[Any]] = ()
     prepare: Callable[..., Awaitable[None]] | None = None
     chores: Sequence[Callable[..., Awaitable[None]]] = ()
+    tasks: Sequence[str] = ()
 
     def needs(self) -> list[Need]:
         """Return everything that must be injected into the types, chores and `prepare`."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
@@ -54,6 +56,7 @@ from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
 from aidevos.process.limits import limits_of
 from aidevos.process.observation import observing
+from aidevos.process.presence import Presence, keep_present, open_presence
 from aidevos.process.probes import answering_probes
 from aidevos.process.scraping import answer_gateways, showing_metrics
 from aidevos.process.service import Service
@@ -175,6 +178,7 @@ class _Process:
         self._servers: list[Answering] = []
         # Set when the process should stop and a server doesn't answer.
         self._lost = asyncio.Event()
+        self._since = time.time()
 
     async def start(self) -> bool:
         """Connect to the fleet and open everything. Return False if a signal has come before that was done."""
@@ -217,7 +221,22 @@ class _Process:
             open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
         )
         await answer_gateways(self._fleet.connection, service.name, replica, self._name.name if service.types else "")
+        file = self._stack.enter_context(open_presence(settings.home, service.name))
+        await self._stack.enter_async_context(background(partial(keep_present, file, self._describe)))
         await self._watch_server(nats_answering(self._fleet.connection))
+
+    def _describe(self) -> Presence:
+        return Presence(
+            service=self._service.name,
+            replica=self._name.replica,
+            pid=os.getpid(),
+            since=self._since,
+            types=sorted(self._registry.types),
+            tasks=sorted(self._service.tasks),
+            partitions=dict(self._current.partitions) if self._current is not None else {},
+            objects=self._count_objects(),
+            problems=self._health.problems(),
+        )
 
     async def _watch_server(self, server: Answering) -> None:
         """Report whether a server answers, and let nothing wait for it once the process should stop."""

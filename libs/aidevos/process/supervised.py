@@ -11,7 +11,7 @@ import time
 import urllib.request
 import xmlrpc.client
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SOCKET = "supervisor.sock"
 SERVERS = ("nats", "mongo")
@@ -21,6 +21,23 @@ POLL = 0.1
 
 class SupervisorError(Exception):
     """Raised if the supervisor doesn't do what it is asked for. The message is one line."""
+
+
+class Supervised(NamedTuple):
+    """A program of the fleet. `state` is `running`, `starting`, `backoff`, `stopped`, …; `pid` is 0 if it has ended."""
+
+    name: str
+    state: str
+    pid: int
+
+
+def read_programs(home: Path) -> list[Supervised] | None:
+    """Return the programs of the fleet under a home with its servers, or None if no supervisor answers."""
+    try:
+        rows = SupervisedServices(home).read()
+    except SupervisorError:
+        return None
+    return [Supervised(row["group"], row["statename"].lower(), row["pid"]) for row in rows]
 
 
 class SupervisedServices:
@@ -53,9 +70,13 @@ class SupervisedServices:
             if state in STOPPED:
                 self._call("startProcess", name, False)
 
+    def read(self) -> list[dict[str, Any]]:
+        """Return what the supervisor says of each program, also of the servers. Raises `SupervisorError`."""
+        rows: list[dict[str, Any]] = self._call("getAllProcessInfo")
+        return rows
+
     def _states(self) -> dict[str, str]:
-        rows = self._call("getAllProcessInfo")
-        return {f"{row['group']}:{row['name']}": row["statename"] for row in rows if row["group"] not in SERVERS}
+        return {f"{row['group']}:{row['name']}": row["statename"] for row in self.read() if row["group"] not in SERVERS}
 
     def _call(self, method: str, *arguments: Any) -> Any:
         connection = _UnixConnection(self._socket)

@@ -38,7 +38,7 @@ def worker_service(handlers: Handlers, *, group: str, resources: Iterable[Resour
 
     All processes with the same handlers share one `group`.
     """
-    return Service(SERVICE, resources=tuple(resources), chores=(_WorkerChore(handlers, group),))
+    return Service(SERVICE, resources=tuple(resources), chores=(_WorkerChore(handlers, group),), tasks=tuple(handlers))
 
 
 def group_name(modules: Iterable[str]) -> str:

@@ -46,6 +46,10 @@ class Partitions:
         """Return the sorted partitions that this process owns, by type."""
         return {type: sorted(owned) for type, owned in self._owned.items() if owned}
 
+    def count_owned(self) -> dict[str, int]:
+        """Return how many partitions this process owns, by type."""
+        return {type: len(owned) for type, owned in sorted(self._owned.items()) if owned}
+
     def take(self, type: str, partitions: Iterable[int]) -> None:
         """Own partitions from now on."""
         taken = set(partitions)

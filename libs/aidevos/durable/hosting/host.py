@@ -146,6 +146,7 @@ class Host:
             since=since,
             partitions=self._partitions.owned,
             health=self._health,
+            clock=self._environment.clock.now,
         )
         self._health.watch("lease", self._find_lapse)
         self._health.watch("partitions", self._find_unsettled)
@@ -156,6 +157,11 @@ class Host:
     def objects(self) -> int:
         """The number of objects in memory."""
         return len(self._runtime.catalogue)
+
+    @property
+    def partitions(self) -> Mapping[str, int]:
+        """The number of partitions that this host owns, by type."""
+        return self._partitions.count_owned()
 
     async def start(self) -> None:
         """Acquire the lease, join the hosts of the service, and begin to take over a share of the partitions."""

@@ -26,8 +26,8 @@ from aidevos.observability.health import Health
 class HostDescription:
     """Answers requests at `subjects.FLEET` about one incarnation of a host.
 
-    `partitions` returns what it owns, by type. `health` has the problems of its process. `since` is in seconds since
-    the epoch.
+    `partitions` returns what it owns, by type. `health` has the problems of its process. `since` and the answer
+    of `clock` are in seconds since the epoch.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class HostDescription:
         since: float,
         partitions: Callable[[], Mapping[str, Collection[int]]],
         health: Health,
+        clock: Callable[[], float],
     ) -> None:
         self.draining = False
         self._connection = connection
@@ -53,6 +54,7 @@ class HostDescription:
         self._since = rfc3339_of(since)
         self._partitions = partitions
         self._health = health
+        self._clock = clock
         self._subscription: Subscription | None = None
 
     def describe(self) -> HostInfo:
@@ -66,6 +68,7 @@ class HostDescription:
             state="draining" if self.draining else "serving" if report.ok else "unhealthy",
             detail=report.detail,
             problems=report.problems,
+            now=rfc3339_of(self._clock()),
             partitions={type: sorted(owned) for type, owned in sorted(self._partitions().items())},
             objects=len(self._catalogue),
             memory=self._catalogue.residents.memory,

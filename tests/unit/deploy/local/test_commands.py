@@ -11,9 +11,9 @@ import pytest
 
 PS = """
 import sys
-from deploy.local import __main__, launcher
-from deploy.local.control import Program
-launcher.ps = lambda settings: [Program("objects", "running", 1, 0)] * {rows}
+from aidevos.process.overview import Overview, Row
+from deploy.local import __main__
+Overview.read = lambda self: [Row(name="objects", state="running", pid=1)] * {rows}
 sys.argv = ["deploy.local", "ps"]
 sys.exit(__main__.main())
 """

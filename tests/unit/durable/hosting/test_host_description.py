@@ -64,6 +64,7 @@ class World:
             since=START,
             partitions=lambda: self.partitions,
             health=health,
+            clock=lambda: START,
         )
 
 
@@ -88,6 +89,7 @@ async def test_a_host_says_what_it_is_and_what_it_owns(world: World) -> None:
         partitions={"auth": [], "session": [3, 40]},
         objects=7,
         memory=4096,
+        now="2027-01-15T08:00:00.000Z",
     )
 
 

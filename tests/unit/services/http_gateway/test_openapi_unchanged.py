@@ -37,7 +37,7 @@ INTENDED: dict[str, str] = {
     r"/components/schemas/(collection|item)-(Collection(Entry|Page)|CreatableArgs|Visib\w+|FindItems|FoundItems)/.*": (
         "what views take and give is declared with the type"
     ),
-    r"/components/schemas/(PartProblem|HostInfo/(examples/0|properties)/problems)/.*": (
+    r"/components/schemas/(PartProblem|HostInfo/(examples/0|properties)/(problems|now))/.*": (
         "a host says what is wrong with it"
     ),
     r"/paths/~1health~1(live|ready)/get/responses/200/content/.*": "health says what is wrong with each part",

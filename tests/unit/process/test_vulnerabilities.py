@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aidevos.process import vulnerabilities
+from aidevos.process.vulnerabilities import Version, known, warnings
 from aidevos.settings import load
-from deploy.local import binaries, mongo_server, vulnerabilities
-from deploy.local.vulnerabilities import Version, known, warnings
+from deploy.local import binaries, mongo_server
 from tests.support.paths import ROOT
 
 PATCHED = "8.0.24"

@@ -1,0 +1,1 @@
+"""`aidevos doctor`: checks of a fleet, one module for each subject, each of which says what to do."""
