@@ -10,6 +10,7 @@ connection is refused while they are replaced, or when one is killed.
 from __future__ import annotations
 
 import resource
+import signal
 import socket
 import sys
 import time
@@ -33,11 +34,13 @@ from aidevos.settings import load
 from . import environment, forking, processes
 from .endpoints import describe
 from .ports import check_free
-from .programs import PRELOADED, SERVICE_NAMES, replica, start_order
+from .programs import PRELOADED, SERVICE_NAMES, SERVICES, replica, start_order
 
 # Seconds until the end of a process is noticed, at most.
 POLL = 0.1
 CLEAN_EVERY = 1.0
+# The services that host objects.
+HOSTS, HOST_SERVICES = "hosts", frozenset(service.name for service in SERVICES if service.stores)
 BACKOFF = Backoff(0.5, 30.0)
 OPEN_FILES = 65_536
 # Connections that may wait until a gateway accepts them.
@@ -113,10 +116,16 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         self._remove_stale_targets()
 
     def ordered_stop_groups_phase_1(self) -> None:
-        """Stop all processes of a service at once."""
+        """Stop the last services at once: the gateways, then the workers, then all that host objects, then the servers.
+
+        One that was stopped by SIGSTOP goes on, so that it can end.
+        """
         for group in self.stop_groups:
-            if group.config.priority == self.stop_groups[-1].config.priority:
+            if _wave(group) == _wave(self.stop_groups[-1]):
                 group.stop_all()
+                for process in group.get_unstopped_processes():
+                    if process.pid:
+                        process.signal(signal.SIGCONT)
 
     def _end_orphans(self) -> None:
         """Kill the orphaned workers of a process that was killed, which would serve on unsupervised."""
@@ -157,6 +166,12 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
             self._published = fleet
         except OSError as error:
             self.options.logger.critical(f"{FLEET_FILE} can't be written: {error}")
+
+
+def _wave(group: Any) -> str:
+    """Return the name that programs share which are stopped together."""
+    service = replica(group.config.name).service
+    return HOSTS if service in HOST_SERVICES else service
 
 
 def pause(attempt: int, name: str) -> float:

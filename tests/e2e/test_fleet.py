@@ -132,6 +132,43 @@ def test_ps_and_logs_show_every_process(fleet: LocalFleet) -> None:
     assert fleet.pids().keys() - logged <= {"http_gateway", "task_worker"}
 
 
+def ps(fleet: LocalFleet) -> dict[str, dict[str, Any]]:
+    """Return the rows of `aidevos ps` by name."""
+    shown = aidevos(fleet, "ps", "--json")
+    assert shown.returncode == 0, shown.stderr
+    return {row["name"]: row for row in json.loads(shown.stdout)}
+
+
+def aidevos(fleet: LocalFleet, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aidevos.cli.main", *arguments]
+    return subprocess.run(command, env=fleet.environment, capture_output=True, text=True, timeout=60)
+
+
+def test_ps_shows_a_stopped_process_as_not_answering_since_then(fleet: LocalFleet) -> None:
+    before = ps(fleet)
+    os.kill(before["task_worker"]["pid"], signal.SIGSTOP)
+    try:
+        stopped = eventually(lambda: (row := ps(fleet)["task_worker"])["since"] and row, 20.0)
+        shown = fleet.run("ps").stdout
+    finally:
+        os.kill(before["task_worker"]["pid"], signal.SIGCONT)
+
+    assert {row["state"] for row in before.values()} == {"running"}
+    assert before["objects"]["partitions"] == 64 * len(before["objects"]["types"])
+    assert stopped["state"] == "not answering"
+    assert stopped["detail"] == "it is stopped (SIGSTOP)"
+    assert "not answering" in next(line for line in shown.splitlines() if line.startswith("task_worker"))
+    eventually(lambda: ps(fleet)["task_worker"]["state"] == "running", 20.0)
+
+
+def test_the_doctor_finds_a_fleet_as_made_by_make_up_without_errors(fleet: LocalFleet) -> None:
+    examined = aidevos(fleet, "doctor", "--json")
+
+    findings = json.loads(examined.stdout)
+    assert [finding for finding in findings if finding["status"] in ("error", "skipped")] == []
+    assert examined.returncode == max(finding["status"] == "warning" for finding in findings)
+
+
 @pytest.mark.parametrize("name", [*SERVICES, "nats", "mongo"])
 def test_a_killed_process_is_back_within_a_second(fleet: LocalFleet, name: str) -> None:
     before = fleet.pids()[name]

@@ -11,6 +11,8 @@ import asyncio
 import fcntl
 import logging
 import os
+import re
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -59,21 +61,40 @@ class Seen(msgspec.Struct):
 
 @contextmanager
 def open_presence(home: Path, service: str) -> Iterator[IO[bytes] | None]:
-    """Create and lock the file of this process, and remove it at the end. Without a home to write to, there is none."""
-    path = home / FOLDER / f"{service}-{os.getpid()}{SUFFIX}"
+    """Create and lock the file of this process, and remove it at the end. Without a home to write to, there is none.
+
+    The files of processes that were killed are removed too.
+    """
+    folder = home / FOLDER
+    path = folder / f"{service}-{os.getpid()}{_suffix()}"
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = path.open("wb", buffering=0)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _remove_stale(folder)
+        file = path.with_suffix(".new").open("wb", buffering=0)
+        # It is locked before anybody sees it, so one that isn't locked is stale.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.with_suffix(".new").replace(path)
     except OSError as error:
         log.debug("the process can't say under its home how it is: %s", error)
         yield None
         return
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
         try:
             yield file
         finally:
             path.unlink(missing_ok=True)
+
+
+def _suffix() -> str:
+    """Return the end of the names of this machine's files. Several machines or containers may share a home."""
+    return f"@{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())}{SUFFIX}"
+
+
+def _remove_stale(folder: Path) -> None:
+    for path in folder.glob(f"*{SUFFIX}"):
+        with suppress(OSError), path.open("rb") as file:
+            if not _is_locked(file):
+                path.unlink()
 
 
 async def keep_present(file: IO[bytes] | None, describe: Callable[[], Presence]) -> None:
@@ -93,7 +114,7 @@ async def keep_present(file: IO[bytes] | None, describe: Callable[[], Presence])
 def find_processes(home: Path) -> list[Seen]:
     """Return the living processes of this machine that use a home, by service and replica."""
     found = []
-    for path in (home / FOLDER).glob(f"*{SUFFIX}"):
+    for path in (home / FOLDER).glob(f"*{_suffix()}"):
         with suppress(OSError), path.open("rb") as file:
             if _is_locked(file) and (process := _read(file)) is not None:
                 found.append(Seen(process, os.fstat(file.fileno()).st_mtime))

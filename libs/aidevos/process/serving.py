@@ -62,6 +62,7 @@ from aidevos.process.scraping import answer_gateways, showing_metrics
 from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, background, open_connection, open_lease_connection
 from aidevos.process.stopping import (
+    LEAVE_INTERRUPTED_WITHIN,
     LEAVE_LOST_WITHIN,
     LEAVE_WITHIN,
     finish_unless,
@@ -106,12 +107,13 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
 
 
 async def _serve_and_leave(service: Service, settings: Settings, reports_health: bool) -> None:
-    status = 2
+    within, status = LEAVE_INTERRUPTED_WITHIN, 2
     try:
-        await serve(service, settings, reports_health=reports_health, leave=leave_within)
+        if await serve(service, settings, reports_health=reports_health, leave=leave_within):
+            within = LEAVE_WITHIN
         status = 0
     finally:
-        leave_within(LEAVE_WITHIN, status)
+        leave_within(within, status)
 
 
 def check(service: Service) -> None:
@@ -137,20 +139,22 @@ async def serve(
     *,
     reports_health: bool = True,
     leave: Callable[[float], None] = lambda seconds: None,
-) -> None:
+) -> bool:
     """Run the service until cancelled or until SIGTERM or SIGINT. Raises `SettingsError`.
 
+    Return False if it was still starting, and may wait for a server.
     If NATS or MongoDB doesn't answer when the service should stop, nothing waits for it, and `leave` is called with the
     seconds after which the process should end.
     """
     async with AsyncExitStack() as stack:
         process = _Process(service, settings, stack, leave)
         if not await process.start():
-            return
+            return False
         if service.types:
             await process.host(reports_health=reports_health)
         else:
             await process.stand_by(reports_health=reports_health)
+    return True
 
 
 class _Process:

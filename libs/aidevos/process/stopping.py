@@ -17,9 +17,9 @@ from typing import Any
 
 from aidevos.process.watchdog import Watchdog
 
-# Seconds in which a process ends once it has closed everything, or once it has lost a server.
-LEAVE_WITHIN = 1.0
-LEAVE_LOST_WITHIN = 1.5
+# Seconds in which a process ends once it has closed everything, once its start was interrupted, and once it has lost a
+# server.
+LEAVE_WITHIN, LEAVE_INTERRUPTED_WITHIN, LEAVE_LOST_WITHIN = 3.0, 1.0, 1.5
 
 
 def stop_on_signals(stack: AsyncExitStack, watchdog: Watchdog) -> asyncio.Event:

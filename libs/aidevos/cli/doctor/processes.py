@@ -7,9 +7,12 @@ import socket
 import urllib.error
 import urllib.request
 
+import msgspec
+
 from aidevos.cli.doctor.finding import Finding, error, ok, warning
 from aidevos.cli.doctor.patient import Patient
-from aidevos.process.overview import RUNNING, Overview
+from aidevos.contracts.errors import Problem
+from aidevos.process.overview import RUNNING, SILENT, Overview, Row
 from aidevos.settings import Settings
 
 WITHIN = 3.0
@@ -24,18 +27,7 @@ async def check_processes(patient: Patient) -> list[Finding]:
         return [ok("processes", "none runs on this machine; the fleet is run elsewhere")]
     if not rows:
         return [error("processes", f"no fleet is up under {patient.home}", UP)]
-    found = [
-        error(
-            "processes",
-            f"{row.name} ({row.pid or 'no process'}) is {row.state}{f' since {row.since}' if row.since else ''}"
-            + (f": {row.detail}" if row.detail else ""),
-            f"look into its log; `kill -KILL {row.pid}` lets the supervisor start it again"
-            if row.pid
-            else "see its log",
-        )
-        for row in rows
-        if row.state != RUNNING
-    ]
+    found = [error("processes", _describe(row), _advise(row)) for row in rows if row.state != RUNNING]
     found += [
         warning("processes", f"{row.name}: {row.detail}, since {row.since}", "watch whether it passes")
         for row in rows
@@ -44,6 +36,19 @@ async def check_processes(patient: Patient) -> list[Finding]:
     if overview.is_orphaned:
         found.append(error("processes", "the supervisor has ended, so nothing restarts a process", "run `make up`"))
     return found or [ok("processes", f"{len(rows)} answer")]
+
+
+def _describe(row: Row) -> str:
+    since, detail = f" since {row.since}" if row.since else "", f": {row.detail}" if row.detail else ""
+    return f"{row.name} ({row.pid or 'no process'}) is {row.state}{since}{detail}"
+
+
+def _advise(row: Row) -> str:
+    if row.state == SILENT and row.detail:
+        return f"`kill -CONT {row.pid}` lets it go on"
+    if row.state == SILENT:
+        return "see its log" + (f"; after `kill -KILL {row.pid}` it is started again" if row.supervised else "")
+    return "see what it says here, and its log"
 
 
 async def check_ports(patient: Patient) -> list[Finding]:
@@ -58,10 +63,16 @@ def _ask_gateway(url: str) -> Finding:
         with urllib.request.urlopen(f"{url}/health/ready", timeout=WITHIN):  # noqa: S310
             return ok("ports", f"the gateway at {url} is ready")
     except urllib.error.HTTPError as answer:
-        detail = answer.read(2000).decode(errors="replace")
-        return error("ports", f"the gateway at {url} isn't ready: {detail}", "see the services that it names")
+        return error("ports", f"the gateway at {url} is {_reason(answer.read())}", "see the services that it names")
     except OSError as failure:
         return error("ports", f"the gateway at {url} doesn't answer: {failure}", "see the log of http_gateway")
+
+
+def _reason(problem: bytes) -> str:
+    try:
+        return msgspec.json.decode(problem, type=Problem).detail
+    except msgspec.DecodeError:
+        return "not ready"
 
 
 def _find_taken(settings: Settings) -> list[Finding]:

@@ -149,15 +149,28 @@ def test_programs_start_after_the_servers_and_in_the_order_of_their_services() -
     assert sorted(shuffled, key=programs.start_order) == order
 
 
-def test_all_processes_of_a_service_stop_at_once() -> None:
+def test_what_depends_on_nothing_else_stops_at_once_and_servers_last() -> None:
     stopped: list[str] = []
-    programs = [("nats", 0), ("objects", 2), ("http_gateway", 10), ("http_gateway-1", 10)]
+
+    def group(name: str) -> Any:
+        process = SimpleNamespace(pid=1, signal=lambda number: stopped.append(f"{name} {number.name}"))
+        left = [process] if name == "events" else []
+        return SimpleNamespace(
+            config=SimpleNamespace(name=name),
+            stop_all=lambda: stopped.append(name),
+            get_unstopped_processes=lambda: left,
+        )
+
+    waves = []
     supervisor = FleetSupervisor.__new__(FleetSupervisor)
-    supervisor.stop_groups = [
-        SimpleNamespace(config=SimpleNamespace(priority=priority), stop_all=lambda name=name: stopped.append(name))
-        for name, priority in programs
-    ]
+    programs = ["nats", "mongo", "objects", "objects-1", "events", "task_worker", "http_gateway", "http_gateway-1"]
+    supervisor.stop_groups = [group(name) for name in programs]
+    while supervisor.stop_groups:
+        supervisor.ordered_stop_groups_phase_1()
+        waves.append(" ".join(stopped))
+        del supervisor.stop_groups[-max(1, len([name for name in stopped if " " not in name])) :]
+        stopped.clear()
 
-    supervisor.ordered_stop_groups_phase_1()
-
-    assert stopped == ["http_gateway", "http_gateway-1"]
+    # A process that SIGSTOP has stopped goes on, so that it can end.
+    hosts = "objects objects-1 events events SIGCONT"
+    assert waves == ["http_gateway http_gateway-1", "task_worker", hosts, "mongo", "nats"]
