@@ -52,7 +52,7 @@ class Patient:
         if self.fleet is None:
             return self.settings.nats_url
         user, password = self.fleet.nats_username, self.fleet.nats_password
-        if user == CLIENT_USER and self.secrets is not None:
+        if user == CLIENT_USER and self.secrets is not None and NATS_ADMIN in self.secrets.nats:
             user, password = NATS_ADMIN, self.secrets.nats[NATS_ADMIN]
         return with_credentials(self.fleet.nats_url, user, password)
 
