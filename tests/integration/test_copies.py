@@ -329,10 +329,13 @@ def test_a_copy_overwrites_nothing(copy: Path, fleet: FleetData, tmp_path: Path)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "mine.txt").write_text("mine")
 
+    (tmp_path / "notes").chmod(0o755)
+
     with pytest.raises(BackupError, match="has a copy already"):
         copies.save(fleet, copy)
     with pytest.raises(BackupError, match=r"has other files, such as mine\.txt"):
         copies.save(fleet, tmp_path / "notes")
+    assert stat.S_IMODE((tmp_path / "notes").stat().st_mode) == 0o755
 
 
 def test_a_moment_that_the_server_has_forgotten_is_explained(

@@ -23,7 +23,8 @@ from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect_once
 from aidevos.durable.hosting.provision import read_partitions
 from aidevos.durable.store.mongo import MongoStore
-from aidevos.process.fleet import fleet_settings, load_fleet
+from aidevos.process.fleet import FLEET_FILE, fleet_settings, load_fleet
+from aidevos.security.fleet_secrets import SECRETS_FILE, load_secrets
 from aidevos.security.tls import client_context, mongo_options
 from aidevos.settings import Settings, load
 
@@ -49,8 +50,15 @@ class FleetData(NamedTuple):
 
 
 def find_fleet(settings: Settings) -> FleetData:
-    """Return the fleet that is up under the settings' home. Raises `SettingsError`."""
-    fleet, home = load_fleet(settings.home), settings.home
+    """Return the fleet that is up under the settings' home, or the one at the servers that the settings name.
+
+    Raises `SettingsError`.
+    """
+    home = settings.home
+    if settings.mongo_url and settings.nats_url and not (home / FLEET_FILE).exists() and (home / SECRETS_FILE).exists():
+        password = settings.admin_password or load_secrets(home).admin_password
+        return FleetData(home, settings.mongo_url, settings.mongo_database, settings, settings.admin_username, password)
+    fleet = load_fleet(home)
     joined = fleet_settings(home, USER)
     return FleetData(home, fleet.mongo_url, fleet.mongo_database, joined, fleet.admin_username, fleet.admin_password)
 

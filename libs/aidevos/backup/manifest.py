@@ -74,13 +74,19 @@ def split_collection(name: str) -> tuple[str, str] | None:
 
 
 def clear_unfinished(storage: Storage) -> None:
-    """Remove what an interrupted backup has left. Raises `BackupError` for a place with anything else."""
-    names = storage.names()
-    if MANIFEST in names:
+    """Make the place ready for a copy, and remove what an interrupted backup has left.
+
+    Raises `BackupError` for a place with anything else.
+    """
+    if storage.has(MANIFEST):
         raise BackupError(f"{storage.place} has a copy already: give each copy a place of its own")
-    if foreign := [name for name in names if name != IDENTITY and not _is_part(name)]:
-        raise BackupError(f"{storage.place} has other files, such as {foreign[0]}: give the copy a place of its own")
-    for name in names:
+    left = []
+    for name in storage.names():
+        if name != IDENTITY and not _is_part(name):
+            raise BackupError(f"{storage.place} has other files, such as {name}: give the copy a place of its own")
+        left.append(name)
+    storage.close_to_others()
+    for name in left:
         storage.delete(name)
 
 
@@ -97,7 +103,7 @@ def open_copy(storage: Storage, unlock: Any, fingerprint: str = "") -> tuple[Cop
 
     With a `fingerprint`, only the copy that had it when it was made is accepted. Raises `BackupError`.
     """
-    if MANIFEST not in storage.names():
+    if not storage.has(MANIFEST):
         raise BackupError(f"{storage.place} has no complete copy: {MANIFEST} is missing")
     locked, encrypted = storage.read(IDENTITY, IDENTITY_LIMIT), storage.read(MANIFEST, MANIFEST_LIMIT)
     if fingerprint and hashlib.sha256(encrypted).hexdigest() != fingerprint.lower():

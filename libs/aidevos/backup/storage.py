@@ -33,21 +33,39 @@ class Storage:
     """The files of one copy, at a folder or a URL."""
 
     def __init__(self, place: str, *, create: bool = False) -> None:
-        """Open the storage. With `create`, make the folder if it is missing, and close it to others."""
+        """Open the storage. With `create`, make the folder if it is missing."""
         self.place = place
+        self._folder: Path | None = None
         scheme, separator, _ = place.partition("://")
         with _translated(place):
             if not separator:
-                self._store: Any = LocalStore(_folder(place, create=create))
+                self._folder = _find_folder(place, create=create)
+                self._store: Any = LocalStore(self._folder)
             elif scheme in SCHEMES:
                 self._store = from_url(place, client_options=_client_options(scheme), retry_config=RETRIES)
             else:
                 raise BackupError(f"{place} must be a folder, or a URL that begins with s3://, gs:// or az://")
 
-    def names(self) -> list[str]:
-        """Return the names of all files."""
+    def names(self) -> Iterator[str]:
+        """Yield the names of all files."""
         with _translated(self.place):
-            return [file["path"] for page in obstore.list(self._store) for file in page]
+            for page in obstore.list(self._store):
+                yield from (file["path"] for file in page)
+
+    def has(self, name: str) -> bool:
+        """Return True if there is a file of this name."""
+        with _translated(self.place):
+            try:
+                obstore.head(self._store, name)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def close_to_others(self) -> None:
+        """Let only the owner enter the folder, which must have no files but those of the copy."""
+        if self._folder is not None:
+            with _translated(self.place):
+                self._folder.chmod(0o700)
 
     def read(self, name: str, limit: int) -> bytes:
         """Return the content of a file. Raises `BackupError` if it is missing or larger than `limit` bytes."""
@@ -91,11 +109,10 @@ class _Reader:
         return bytes(self._file.read(size))
 
 
-def _folder(place: str, *, create: bool) -> Path:
+def _find_folder(place: str, *, create: bool) -> Path:
     folder = Path(place).expanduser().absolute()
     if create:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
     elif not folder.is_dir():
         raise BackupError(f"there is no folder {folder}")
     return folder

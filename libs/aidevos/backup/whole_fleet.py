@@ -21,9 +21,9 @@ from aidevos.backup.storage import Storage
 from aidevos.process.fleet import load_fleet
 from aidevos.process.supervised import SupervisedServices, SupervisorError, wait_until_ready
 
-# The types of the objects that a first start makes, and those that using it makes: logins, and what is counted.
-FIRST = {"role", "user", "auth", "administrators", "session", "audit", "quota", "access_token"}
-ADMINISTRATORS = 1
+# The types whose objects a first start makes, or a first login. There is one user, the administrator.
+FIRST = {"role", "auth", "administrators", "session", "audit", "quota", "access_token"}
+BOUNDS = {"user": 1}
 STOPS_WITHIN = 60.0
 READY_WITHIN = 90.0
 
@@ -56,7 +56,7 @@ def restore_fleet(
     _check(fleet, manifest, replace=replace)
     say("checking the copy")
     check_parts(storage, dict(enumerate(manifest.parts)))
-    services, url = SupervisedServices(fleet.home), load_fleet(fleet.home).gateway_url
+    services = SupervisedServices(fleet.home)
     say("stopping the services")
     _stop(fleet, services)
     say("restoring")
@@ -69,7 +69,7 @@ def restore_fleet(
         ) from error
     if services.exist:
         say("starting the services")
-        _start(services, url)
+        _start(services, load_fleet(fleet.home).gateway_url)
     types = _count(manifest)
     return Summary(
         place=storage.place,
@@ -99,10 +99,10 @@ def _find_use(fleet: FleetData) -> str:
     with open_database(fleet) as database:
         for name in collections(database):
             family, type = split_collection(name) or ("", "")
-            if family != OBJECTS:
+            if family != OBJECTS or type in FIRST:
                 continue
-            bound = {"user": ADMINISTRATORS}.get(type, 0)
-            if (type not in FIRST or type in ("user",)) and database[name].count_documents({}, limit=bound + 1) > bound:
+            bound = BOUNDS.get(type, 0)
+            if database[name].count_documents({}, limit=bound + 1) > bound:
                 return f"it has objects of the type {type}"
     return ""
 
