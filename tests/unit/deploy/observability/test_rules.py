@@ -69,6 +69,8 @@ FIRST, LONG_AGO = "_x9 1x20", "7x40"
 CASES = {
     "a process that doesn't answer": Case({'up{instance="b"}': "1x10 0x10"}, ("TargetDown",)),
     "a process that is back": Case({'up{instance="b"}': "1x10 0 0 1x10"}),
+    "the last process of a service": Case({'up{instance="b",service="b"}': "1x10 _x20"}, ("ServiceGone",)),
+    "one process of two": Case({'up{instance="b",service="b"}': "1x10 _x20", 'up{instance="c",service="b"}': "1x30"}),
     "nothing is watched": Case({}, ("NoTargets",), watched=False),
     "a death": Case({'aidevos_process_deaths_total{service="objects"}': FIRST}, ("ProcessDied",)),
     "deaths long ago": Case({'aidevos_process_deaths_total{service="objects"}': LONG_AGO}, minutes=30),
