@@ -14,7 +14,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up scale restart down ps logs check fast test lint static docs sbom bench bench-guard bench-peers simulate-placement simulate faults
+.PHONY: up scale restart down ps logs check fast test lint static docs console sbom bench bench-guard bench-peers simulate-placement simulate faults
 
 # The processes of each service of objects, as in `make up REPLICAS=2`.
 REPLICAS ?=
@@ -68,6 +68,10 @@ SBOM ?= var/sbom.cdx.json
 sbom: $(CHART_TOOLS)
 	@mkdir -p $(dir $(SBOM))
 	@$(VENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-file $(SBOM) deploy/docker/requirements.lock
+
+# The files of the console, which are kept in the repository; needs Node.js.
+console: $(READY)
+	@$(VENV)/bin/python -m tools.console
 
 # QUICK=1 compares requests alone, in one short round.
 bench: $(READY)

@@ -16,14 +16,9 @@ from importlib.resources import files
 from aidevos.contracts.errors import CATALOGUE, CODES, Code, Failure
 
 from .http.request import HttpRequest
-from .http.responses import Header, HttpResponse
+from .http.responses import PAGE_POLICY, Header, HttpResponse
 from .http.versions import conditional_response
 
-# `style-src` has no 'unsafe-inline': Swagger UI sets styles by the CSSOM. Its style sheet has images in data URLs.
-_POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 _HTML = b"text/html; charset=utf-8"
 _ERRORS = """\
 <!doctype html>
@@ -87,7 +82,7 @@ def _respond(content: bytes, media_type: bytes) -> HttpResponse:
     etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
     headers: tuple[Header, ...] = (
         (b"content-type", media_type),
-        (b"content-security-policy", _POLICY),
+        PAGE_POLICY,
         # `conditional_response` takes the last one for the version.
         (b"etag", etag.encode()),
     )

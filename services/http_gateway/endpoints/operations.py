@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -14,8 +15,10 @@ from aidevos.contracts.fleet import FleetHosts
 from aidevos.contracts.health import PartProblem
 from aidevos.observability.exposition import content_type, exposition, wants_openmetrics
 from aidevos.observability.health import Health
+from aidevos.process.shown_settings import SettingList, list_settings
 from aidevos.settings import Settings
 
+from ..console_pages import ROOT, Console
 from ..docs import Docs
 from ..document import Document
 from ..fleet_metrics import FleetMetrics
@@ -46,8 +49,12 @@ They are those of the gateway's process that answers, or of all processes of the
 the labels `service` and `replica`. A client that accepts `application/openmetrics-text` gets OpenMetrics with exemplars
 that name traces."""
 FLEET = switch("fleet", "Set to `true` to show the metrics of all processes of the fleet")
+SETTINGS = "List the settings of the gateway"
+ABOUT_SETTINGS = "Each has its variable and where its value comes from. Values that may be secret are hidden."
+ROOT_PATH: dict[str, Any] = {"about": "A browser is led to the console instead.", "others": {303: None}}
 GUARDED: dict[str, Any] = {"access": Access.REQUIRED, "headers": ()}
 NO_STORE = (b"cache-control", b"no-store")
+VARY = (b"vary", b"accept")
 WELL = {
     "type": "object",
     "properties": {"ok": {"const": True}, "problems": {"type": "array", "items": {"type": "object"}}},
@@ -56,8 +63,20 @@ WELL = {
 DOCUMENT: dict[str, Any] = {"response": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
 
 
+class ServiceInfo(msgspec.Struct, kw_only=True):
+    """The answer to `GET /`: what this service is, and the paths of its descriptions."""
+
+    service: str = "AIDevOS"
+    version: str = version("aidevos")
+    openapi: str = "/openapi.json"
+    asyncapi: str = "/asyncapi.json"
+    documentation: str = "/docs"
+    console: str = ROOT
+    health: str = "/health/ready"
+
+
 class OperationRouter(APIRouter):
-    """`/health`, `/fleet`, `/metrics`, `/openapi.json`, `/asyncapi.json` and `/docs`.
+    """`/`, `/health`, `/fleet`, `/metrics`, `/openapi.json`, `/asyncapi.json`, `/docs` and `/console`.
 
     `operators` guards internal information.
     """
@@ -93,7 +112,13 @@ class OperationRouter(APIRouter):
         """Return the routes, including the files of `/docs`, which are not operations of the API."""
         (page,) = (operation for operation in self.operations if operation.path == "/docs")
         files = MethodDispatcher({"GET": (guard_of(page), self._docs.file)})
-        return [*super().routes(guard_of), Route("/docs/{file}", files)]
+        return [*super().routes(guard_of), Route("/docs/{file}", files), *Console().routes()]
+
+    @get("/", "service", "Name this service and its descriptions", response=ServiceInfo, **ROOT_PATH)
+    async def service(self, request: HttpRequest) -> HttpResponse:
+        if "text/html" in (request.header(b"accept") or ""):
+            return HttpResponse(303, headers=((b"location", ROOT.encode()), VARY))
+        return HttpResponse(200, msgspec.json.encode(ServiceInfo()), (JSON_HEADER, VARY))
 
     @get("/health/live", "live", "Check that the gateway runs", response=WELL)
     async def live(self, request: HttpRequest) -> HttpResponse:
@@ -144,6 +169,11 @@ class OperationRouter(APIRouter):
             content = exposition(with_exemplars=with_exemplars)
         shown = content_type(with_exemplars=with_exemplars).encode()
         return HttpResponse(200, content, ((b"content-type", shown), NO_STORE))
+
+    @get("/settings", "settings", SETTINGS, None, SettingList, permission=READ_FLEET, about=ABOUT_SETTINGS, **GUARDED)
+    async def settings(self, request: HttpRequest) -> HttpResponse:
+        _refuse_project_keys(request)
+        return HttpResponse(200, msgspec.json.encode(SettingList(list_settings())), (JSON_HEADER, NO_STORE))
 
     async def _show(self, request: HttpRequest, document: Document) -> HttpResponse:
         internal = parameters.parse_flag(request.parameters, INTERNAL.name)

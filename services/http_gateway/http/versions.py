@@ -15,6 +15,8 @@ class _Shown(msgspec.Struct):
     version: int
 
 
+# The headers that describe a body, which 304 doesn't have.
+_OF_BODY = frozenset({b"content-type", b"content-encoding"})
 _shown = msgspec.json.Decoder(_Shown)
 
 
@@ -31,4 +33,5 @@ def conditional_response(request: HttpRequest, response: HttpResponse) -> HttpRe
         headers.parse_entity_tags("If-None-Match", condition), etag[1].decode()
     ):
         return response
-    return HttpResponse(304, headers=(etag,))
+    # Browsers replace the stored headers by these (RFC 9111 §3.2), and with them what the page may load.
+    return HttpResponse(304, headers=tuple(header for header in response.headers if header[0] not in _OF_BODY))

@@ -1,0 +1,162 @@
+/** The menu, and the search over everything (Ctrl-K). */
+
+import { useEffect, useState } from "preact/hooks";
+import { useLocation } from "preact-iso";
+import { call, type Schemas } from "./api";
+import { collectionUrl } from "./pages/data";
+import { objectUrl } from "./pages/objects";
+import { may, me, signOut } from "./session";
+import { texts } from "./texts";
+import { Modal } from "./ui/dialogs";
+
+export interface Destination {
+  path: string;
+  title: string;
+  group: keyof typeof texts.groups;
+  needs?: string;
+}
+
+export const DESTINATIONS: Destination[] = [
+  { path: "/console", title: texts.overview.title, group: "watch" },
+  { path: "/console/fleet", title: texts.fleet.title, group: "watch", needs: "fleet:read" },
+  { path: "/console/events", title: texts.events.title, group: "watch", needs: "events:read" },
+  { path: "/console/dead-letters", title: texts.letters.title, group: "watch", needs: "dead_letters:manage" },
+  { path: "/console/objects", title: texts.objects.title, group: "build", needs: "objects:manage" },
+  { path: "/console/data", title: texts.data.title, group: "build", needs: "data:read" },
+  { path: "/console/projects", title: texts.projects.title, group: "build", needs: "projects:create" },
+  { path: "/console/webhooks", title: texts.webhooks.title, group: "build", needs: "webhooks:self" },
+  { path: "/console/routes", title: texts.routes.title, group: "build", needs: "routes:manage" },
+  { path: "/console/users", title: texts.users.title, group: "people", needs: "users:read" },
+  { path: "/console/roles", title: texts.roles.title, group: "people", needs: "roles:manage" },
+  { path: "/console/keys", title: texts.keys.title, group: "people", needs: "keys:self" },
+  { path: "/console/limits", title: texts.limits.title, group: "people", needs: "limits:manage" },
+  { path: "/console/audit", title: texts.audit.title, group: "people", needs: "audit:read" },
+  { path: "/console/settings", title: texts.settings.title, group: "watch", needs: "fleet:read" },
+  { path: "/console/account", title: texts.account.title, group: "you" },
+];
+
+function visible(): Destination[] {
+  return DESTINATIONS.filter((each) => !each.needs || may(each.needs));
+}
+
+export function Menu({ onSearch }: { onSearch: () => void }) {
+  const { path } = useLocation();
+  const [open, setOpen] = useState(false);
+  useEffect(() => setOpen(false), [path]);
+  const groups = Object.entries(texts.groups) as [keyof typeof texts.groups, string][];
+  const isHere = (each: Destination) => (each.path === "/console" ? /^\/console\/?$/.test(path) : path.startsWith(each.path));
+  return (
+    <aside>
+      <div class="brand">
+        <a href="/console">
+          <strong>{texts.product}</strong>
+        </a>
+        <button type="button" class="secondary toggle" aria-expanded={open} onClick={() => setOpen(!open)}>
+          {texts.menu}
+        </button>
+      </div>
+      <div class={`menu ${open ? "open" : ""}`}>
+        <button type="button" class="secondary search" onClick={onSearch}>
+          {texts.search} <kbd>Ctrl K</kbd>
+        </button>
+        <nav aria-label={texts.menu}>
+          {groups.map(([group, title]) => (
+            <div key={group}>
+              <h2>{title}</h2>
+              <ul>
+                {visible()
+                  .filter((each) => each.group === group)
+                  .map((each) => (
+                    <li>
+                      <a href={each.path} aria-current={isHere(each) ? "page" : undefined}>
+                        {each.title}
+                      </a>
+                    </li>
+                  ))}
+              </ul>
+            </div>
+          ))}
+        </nav>
+        <p class="muted">{me.value?.user.username}</p>
+        <button type="button" class="secondary" onClick={() => void signOut()}>
+          {texts.signOut}
+        </button>
+      </div>
+    </aside>
+  );
+}
+
+interface Hit {
+  title: string;
+  path: string;
+}
+
+/** Pages by name, an object by its ID, and users and collections by a part of their names. */
+async function find(text: string): Promise<Hit[]> {
+  const pages = visible().filter((each) => each.title.toLowerCase().includes(text.toLowerCase()));
+  const hits: Hit[] = pages.map(({ title, path }) => ({ title, path }));
+  if (/^[a-z][a-z0-9_]*:.+/.test(text)) hits.unshift({ title: text, path: objectUrl(text) });
+  if (text.length < 2) return hits;
+  const none = { items: [] };
+  const [users, collections] = await Promise.all([
+    may("users:read") ? call<{ items: Schemas["User"][] }>("GET", `/users?limit=5&q=${encodeURIComponent(text)}`).catch(() => none) : none,
+    may("data:read") ? call<{ items: Schemas["CollectionEntry"][] }>("GET", "/data/collections?limit=200").catch(() => none) : none,
+  ]);
+  const named = collections.items.filter((entry) => entry.name.includes(text)).slice(0, 5);
+  return [
+    ...hits,
+    ...users.items.map((user) => ({ title: `${texts.users.title}: ${user.username}`, path: `/console/users/${user.id}` })),
+    ...named.map((entry) => ({ title: `${texts.data.title}: ${entry.name}`, path: collectionUrl(entry.name) })),
+  ];
+}
+
+export function Palette({ onClose }: { onClose: () => void }) {
+  const { route } = useLocation();
+  const [text, setText] = useState("");
+  const [hits, setHits] = useState<Hit[]>([]);
+  useEffect(() => {
+    let current = true;
+    void find(text.trim()).then((found) => current && setHits(found));
+    return () => {
+      current = false;
+    };
+  }, [text]);
+  const go = (hit: Hit | undefined) => {
+    if (!hit) return;
+    onClose();
+    route(hit.path);
+  };
+  const submit = (event: SubmitEvent) => {
+    event.preventDefault();
+    go(hits[0]);
+  };
+  return (
+    <Modal title={texts.search} onClose={onClose}>
+      <form onSubmit={submit}>
+        <input
+          type="search"
+          autofocus
+          aria-label={texts.searchHint}
+          placeholder={texts.searchHint}
+          value={text}
+          onInput={(event) => setText(event.currentTarget.value)}
+        />
+      </form>
+      <ul class="hits">
+        {hits.map((hit) => (
+          <li key={hit.path}>
+            <a
+              href={hit.path}
+              onClick={(event) => {
+                event.preventDefault();
+                go(hit);
+              }}
+            >
+              {hit.title}
+            </a>
+          </li>
+        ))}
+      </ul>
+    </Modal>
+  );
+}

@@ -1,0 +1,80 @@
+import { useState } from "preact/hooks";
+import { call, type Schemas } from "../api";
+import { texts } from "../texts";
+import { Action, Badge, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
+import { ask, Modal, tell } from "../ui/dialogs";
+import { Filters } from "../ui/fields";
+import { JsonTree } from "../ui/json";
+import { type Column, PagedTable } from "../ui/table";
+import { queryOf } from "../ui/values";
+
+type Letter = Schemas["DeadLetter"];
+const t = texts.letters;
+
+export function DeadLetters() {
+  const [filter, setFilter] = useState<Record<string, string>>({ status: "dead" });
+  const [turn, setTurn] = useState(0);
+  const [opened, setOpened] = useState<string>();
+  const reload = () => setTurn((before) => before + 1);
+  const replay = async (letter: Letter) => {
+    await call("POST", `/dead-letters/${letter.id}/replay`);
+    tell(t.replayed);
+    reload();
+  };
+  const remove = (letter: Letter) =>
+    ask(t.remove, texts.delete, async () => {
+      await call("DELETE", `/dead-letters/${letter.id}`);
+      reload();
+    });
+  const columns: Column<Letter>[] = [
+    { title: t.at, show: (letter) => <Time at={letter.at} /> },
+    { title: t.kind, show: (letter) => letter.kind },
+    { title: t.status, show: (letter) => <Badge kind={kindOf(letter.status)}>{letter.status}</Badge> },
+    { title: t.source, show: (letter) => letter.source },
+    { title: t.subject, show: (letter) => <Link text={letter.subject} onOpen={() => setOpened(letter.id)} /> },
+    { title: t.reason, show: (letter) => `${letter.code}: ${letter.detail}` },
+    {
+      title: texts.actions,
+      show: (letter) => (
+        <div class="actions">
+          <Action label={t.replay} run={() => replay(letter)} />
+          <button type="button" class="danger" onClick={() => remove(letter)}>
+            {texts.delete}
+          </button>
+        </div>
+      ),
+    },
+  ];
+  const load = (cursor: string | undefined) =>
+    call<{ items: Letter[] }>("GET", `/dead-letters?${new URLSearchParams({ ...filter, ...(cursor ? { cursor } : {}) })}`);
+  return (
+    <Page title={t.title} actions={<button type="button" class="secondary" onClick={reload}>{texts.refresh}</button>}>
+      <Filters
+        onChange={(values) => setFilter(queryOf(values))}
+        fields={[
+          { name: "status", label: t.status, type: "select", options: ["", "dead", "replaying", "replayed"], value: "dead" },
+          { name: "source", label: t.source },
+        ]}
+      />
+      <PagedTable load={load} keys={[JSON.stringify(filter), turn]} columns={columns} caption={t.title} empty={t.empty} />
+      {opened && <Opened id={opened} onClose={() => setOpened(undefined)} />}
+    </Page>
+  );
+}
+
+export function Link({ text, onOpen }: { text: string; onOpen: () => void }) {
+  return (
+    <button type="button" class="link" onClick={onOpen}>
+      {text}
+    </button>
+  );
+}
+
+function Opened({ id, onClose }: { id: string; onClose: () => void }) {
+  const letter = useLoad(() => call<Letter>("GET", `/dead-letters/${id}`), [id]);
+  return (
+    <Modal title={t.args} onClose={onClose}>
+      <Show of={letter}>{(data) => <JsonTree value={data} />}</Show>
+    </Modal>
+  );
+}

@@ -1,0 +1,188 @@
+import { useState } from "preact/hooks";
+import { useLocation, useRoute } from "preact-iso";
+import { call, type Schemas } from "../api";
+import { may } from "../session";
+import { useEvents } from "../stream";
+import { texts } from "../texts";
+import { Action, Badge, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
+import { ask, Modal } from "../ui/dialogs";
+import { Field, Filters, Form } from "../ui/fields";
+import { JsonTree } from "../ui/json";
+import { type Column, PagedTable, Table } from "../ui/table";
+import { Link } from "./letters";
+import { jsonOf, queryOf, textOf } from "../ui/values";
+
+type Project = Schemas["Project"];
+type Member = Schemas["Member"];
+type Task = Schemas["Task"];
+const t = texts.projects;
+const ROLES = ["viewer", "maintainer", "owner"];
+const STATUSES = ["", "queued", "running", "succeeded", "failed", "cancelled"];
+
+export function Projects() {
+  const { query, route } = useLocation();
+  const [creates, setCreates] = useState(false);
+  const columns: Column<Project>[] = [
+    { title: t.name, show: (project) => <a href={`/console/projects/${project.id}`}>{project.name}</a> },
+    { title: t.description, show: (project) => project.description },
+    { title: t.members, show: (project) => Object.keys(project.members).length },
+    { title: t.created, show: (project) => <Time at={project.created_at} /> },
+  ];
+  const load = (cursor?: string) =>
+    call<{ items: Project[] }>("GET", `/projects?${new URLSearchParams({ ...(query.q ? { q: query.q } : {}), ...(cursor ? { cursor } : {}) })}`);
+  const create = async (values: FormData) => {
+    const body = { name: textOf(values, "name"), description: textOf(values, "description") };
+    route(`/console/projects/${(await call<Project>("POST", "/projects", body)).id}`);
+  };
+  return (
+    <Page title={t.title} actions={may("projects:create") && <button type="button" onClick={() => setCreates(true)}>{t.new}</button>}>
+      <Filters
+        onChange={(values) => route(`/console/projects?${new URLSearchParams(queryOf(values))}`)}
+        fields={[{ name: "q", label: texts.search, value: query.q ?? "" }]}
+      />
+      <PagedTable load={load} keys={[query.q]} columns={columns} caption={t.title} empty={t.empty} />
+      {creates && (
+        <Modal title={t.new} onClose={() => setCreates(false)}>
+          <Form
+            submit={texts.create}
+            onSubmit={create}
+            onCancel={() => setCreates(false)}
+            fields={[
+              { name: "name", label: t.name, required: true },
+              { name: "description", label: t.description },
+            ]}
+          />
+        </Modal>
+      )}
+    </Page>
+  );
+}
+
+export function ProjectPage() {
+  const { params } = useRoute();
+  const { route } = useLocation();
+  const path = `/projects/${encodeURIComponent(params.project ?? "")}`;
+  const project = useLoad(() => call<Project>("GET", path), [path]);
+  const remove = () =>
+    ask(t.remove(project.data?.name ?? ""), texts.delete, async () => {
+      await call("DELETE", path);
+      route("/console/projects");
+    });
+  return (
+    <Page
+      title={project.data?.name ?? t.title}
+      actions={
+        <button type="button" class="danger" onClick={remove}>
+          {texts.delete}
+        </button>
+      }
+    >
+      <Show of={project}>{(data) => <p>{data.description}</p>}</Show>
+      <Tasks path={path} project={params.project ?? ""} />
+      <Members path={path} />
+    </Page>
+  );
+}
+
+function Tasks({ path, project }: { path: string; project: string }) {
+  const [filter, setFilter] = useState<Record<string, string>>({});
+  const [turn, setTurn] = useState(0);
+  const [creates, setCreates] = useState(false);
+  const [opened, setOpened] = useState<string>();
+  const reload = () => setTurn((before) => before + 1);
+  useEvents({ type: "task" }, may("events:read"), (event) => JSON.stringify(event).includes(project) && reload());
+  const create = async (values: FormData) => {
+    await call("POST", `${path}/tasks`, { kind: textOf(values, "kind"), payload: jsonOf(values, "payload") ?? {} });
+    setCreates(false);
+    reload();
+  };
+  const columns: Column<Task>[] = [
+    { title: t.kind, show: (task) => <Link text={task.kind} onOpen={() => setOpened(task.id)} /> },
+    { title: t.status, show: (task) => <Badge kind={kindOf(task.status)}>{task.status}</Badge> },
+    { title: t.progress, show: (task) => <progress aria-label={t.progress} max={1} value={task.status === "succeeded" ? 1 : task.progress} /> },
+    { title: t.attempts, show: (task) => `${task.attempts} / ${task.retry.max_attempts ?? 3}` },
+    { title: t.error, show: (task) => task.error?.detail ?? texts.none },
+    { title: t.created, show: (task) => <Time at={task.created_at} /> },
+    { title: texts.actions, show: (task) => <TaskActions task={task} onDone={reload} /> },
+  ];
+  const load = (cursor?: string) =>
+    call<{ items: Task[] }>("GET", `${path}/tasks?${new URLSearchParams({ sort: "-created_at", ...filter, ...(cursor ? { cursor } : {}) })}`);
+  return (
+    <section aria-label={t.tasks}>
+      <header class="page">
+        <h2>{t.tasks}</h2>
+        <button type="button" onClick={() => setCreates(true)}>
+          {t.newTask}
+        </button>
+      </header>
+      <Filters
+        onChange={(values) => setFilter(queryOf(values))}
+        fields={[
+          { name: "status", label: t.status, type: "select", options: STATUSES },
+          { name: "kind", label: t.kind },
+        ]}
+      />
+      <PagedTable load={load} keys={[path, JSON.stringify(filter), turn]} columns={columns} caption={t.tasks} empty={t.noTasks} />
+      {creates && (
+        <Modal title={t.newTask} onClose={() => setCreates(false)}>
+          <Form submit={texts.create} onSubmit={create} onCancel={() => setCreates(false)}>
+            <Field name="kind" label={t.kind} required />
+            <Field name="payload" label={t.payload} type="json" value="{}" />
+          </Form>
+        </Modal>
+      )}
+      {opened && <TaskDetails id={opened} turn={turn} onClose={() => setOpened(undefined)} />}
+    </section>
+  );
+}
+
+function TaskActions({ task, onDone }: { task: Task; onDone: () => void }) {
+  const act = (verb: string) => call("POST", `/tasks/${task.id}/${verb}`).then(onDone);
+  if (task.status === "queued" || task.status === "running") return <Action label={t.cancelTask} run={() => act("cancel")} />;
+  return task.status === "succeeded" ? null : <Action label={t.retryTask} run={() => act("retry")} />;
+}
+
+function TaskDetails({ id, turn, onClose }: { id: string; turn: number; onClose: () => void }) {
+  const task = useLoad(() => call<Task>("GET", `/tasks/${id}`), [id, turn]);
+  return (
+    <Modal title={task.data?.kind ?? t.tasks} onClose={onClose}>
+      <Show of={task}>
+        {(data) => (
+          <>
+            {data.error && (
+              <p role="alert">
+                {data.error.code}: {data.error.detail}
+              </p>
+            )}
+            <JsonTree value={data} />
+          </>
+        )}
+      </Show>
+    </Modal>
+  );
+}
+
+function Members({ path }: { path: string }) {
+  const members = useLoad(() => call<Schemas["MemberPage"]>("GET", `${path}/members`), [path]);
+  const set = async (values: FormData) => {
+    await call("PUT", `${path}/members/${encodeURIComponent(textOf(values, "user"))}`, { role: textOf(values, "role") });
+    members.reload();
+  };
+  const remove = (member: Member) => call("DELETE", `${path}/members/${encodeURIComponent(member.user_id)}`).then(members.reload);
+  const columns: Column<Member>[] = [
+    { title: t.user, show: (member) => <a href={`/console/users/${member.user_id}`}>{member.user_id}</a> },
+    { title: t.role, show: (member) => member.role },
+    { title: texts.actions, show: (member) => <Action label={t.removeMember} run={() => remove(member)} /> },
+  ];
+  return (
+    <section aria-label={t.members}>
+      <h2>{t.members}</h2>
+      <Show of={members}>{({ items }) => <Table columns={columns} rows={items} caption={t.members} />}</Show>
+      <h3>{t.addMember}</h3>
+      <Form submit={texts.save} onSubmit={set}>
+        <Field name="user" label={t.user} required />
+        <Field name="role" label={t.role} type="select" options={ROLES} value="viewer" />
+      </Form>
+    </section>
+  );
+}

@@ -1,0 +1,101 @@
+import { useState } from "preact/hooks";
+import { call, type Schemas } from "../api";
+import { texts } from "../texts";
+import { Action, Badge, Copy, kindOf, Page, Time } from "../ui/basics";
+import { ask, Modal, tell } from "../ui/dialogs";
+import { Form } from "../ui/fields";
+import { type Column, PagedTable } from "../ui/table";
+import { Link } from "./letters";
+import { textOf, wordsOf } from "../ui/values";
+
+type Hook = Schemas["WebhookInfo"];
+type Delivery = Schemas["DeliveryInfo"];
+const t = texts.webhooks;
+
+export function Webhooks() {
+  const [turn, setTurn] = useState(0);
+  const [creates, setCreates] = useState(false);
+  const [secret, setSecret] = useState("");
+  const [opened, setOpened] = useState<Hook>();
+  const reload = () => setTurn((before) => before + 1);
+  const create = async (values: FormData) => {
+    const body = { url: textOf(values, "url"), events: wordsOf(values, "events"), description: textOf(values, "description") };
+    const made = await call<Schemas["NewWebhook"]>("POST", "/webhooks", body);
+    setCreates(false);
+    setSecret(made.secret);
+    reload();
+  };
+  const remove = (hook: Hook) =>
+    ask(t.remove(hook.url), texts.delete, async () => {
+      await call("DELETE", `/webhooks/${hook.id}`);
+      reload();
+    });
+  const test = (hook: Hook) => call("POST", `/webhooks/${hook.id}/test`).then(() => tell(t.tested));
+  const columns: Column<Hook>[] = [
+    { title: t.url, show: (hook) => <Link text={hook.url} onOpen={() => setOpened(hook)} /> },
+    { title: t.events, show: (hook) => hook.events.join(", ") },
+    { title: t.description, show: (hook) => hook.description },
+    {
+      title: t.active,
+      show: (hook) => <Badge kind={hook.active ? "good" : "bad"}>{hook.active ? texts.yes : hook.disabled_reason || texts.no}</Badge>,
+    },
+    {
+      title: texts.actions,
+      show: (hook) => (
+        <div class="actions">
+          <Action label={t.test} run={() => test(hook)} />
+          <button type="button" class="danger" onClick={() => remove(hook)}>
+            {texts.delete}
+          </button>
+        </div>
+      ),
+    },
+  ];
+  const load = (cursor?: string) => call<{ items: Hook[] }>("GET", `/webhooks${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ""}`);
+  return (
+    <Page title={t.title} actions={<button type="button" onClick={() => setCreates(true)}>{texts.create}</button>}>
+      <PagedTable load={load} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      {creates && (
+        <Modal title={t.title} onClose={() => setCreates(false)}>
+          <Form
+            submit={texts.create}
+            onSubmit={create}
+            onCancel={() => setCreates(false)}
+            fields={[
+              { name: "url", label: t.url, type: "url", required: true },
+              { name: "events", label: t.events, required: true, value: "*" },
+              { name: "description", label: t.description },
+            ]}
+          />
+        </Modal>
+      )}
+      {secret && (
+        <Modal title={t.secret} onClose={() => setSecret("")}>
+          <Copy text={secret} />
+        </Modal>
+      )}
+      {opened && <Deliveries hook={opened} onClose={() => setOpened(undefined)} />}
+    </Page>
+  );
+}
+
+function Deliveries({ hook, onClose }: { hook: Hook; onClose: () => void }) {
+  const [turn, setTurn] = useState(0);
+  const path = `/webhooks/${hook.id}/deliveries`;
+  const replay = (delivery: Delivery) =>
+    call("POST", `${path}/${delivery.id}/replay`).then(() => setTurn((before) => before + 1));
+  const columns: Column<Delivery>[] = [
+    { title: t.at, show: (delivery) => <Time at={delivery.created_at} /> },
+    { title: t.event, show: (delivery) => delivery.event_type },
+    { title: t.status, show: (delivery) => <Badge kind={kindOf(delivery.status)}>{delivery.status}</Badge> },
+    { title: t.tries, show: (delivery) => delivery.tries },
+    { title: t.reason, show: (delivery) => delivery.reason || delivery.attempts.at(-1)?.error || texts.none },
+    { title: texts.actions, show: (delivery) => <Action label={t.replay} run={() => replay(delivery)} /> },
+  ];
+  const load = (cursor?: string) => call<{ items: Delivery[] }>("GET", cursor ? `${path}?cursor=${encodeURIComponent(cursor)}` : path);
+  return (
+    <Modal title={`${t.deliveries}: ${hook.url}`} onClose={onClose}>
+      <PagedTable load={load} keys={[turn]} columns={columns} caption={t.deliveries} empty={t.noDeliveries} />
+    </Modal>
+  );
+}
