@@ -9,6 +9,9 @@ QUIETLY := --quiet --disable-pip-version-check
 RUN := $(VENV)/bin/python -P -m
 # The tests start dozens of processes: each would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
+# What builds the console, and checks its pages in tests.
+CONSOLE := clients/console
+CONSOLE_TOOLS := $(CONSOLE)/node_modules/.package-lock.json
 # Several processes of tests, each with servers of its own: tests/support/scheduling.py.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorder
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
@@ -37,7 +40,7 @@ down ps: $(READY)
 logs: $(READY)
 	@$(RUN) aidevos.cli.main logs $(SERVICE) $$([ -t 1 ] && echo --follow) $(OPTIONS)
 
-test: $(READY) $(CHART_TOOLS)
+test: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS)
 	@$(VENV)/bin/python -m tests.support.needs
 	@$(PYTEST) $(OPTIONS)
 
@@ -45,7 +48,7 @@ test: $(READY) $(CHART_TOOLS)
 check: $(READY)
 	@$(MAKE) --no-print-directory --jobs=2 static fast
 
-fast: $(READY) $(CHART_TOOLS)
+fast: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS)
 	@$(PYTEST) tests/unit tests/contract tests/bench -m "not servers" $(OPTIONS)
 
 lint: static
@@ -70,7 +73,7 @@ sbom: $(CHART_TOOLS)
 	@$(VENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-file $(SBOM) deploy/docker/requirements.lock
 
 # The files of the console, which are kept in the repository; needs Node.js.
-console: $(READY)
+console: $(READY) $(CONSOLE_TOOLS)
 	@$(VENV)/bin/python -m tools.console
 
 # QUICK=1 compares requests alone, in one short round.
@@ -120,6 +123,11 @@ $(INSTALLED): requirements.lock
 	@echo "Installing what requirements.lock names into $(VENV) …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement requirements.lock
+	@touch $@
+
+$(CONSOLE_TOOLS): $(CONSOLE)/package-lock.json
+	@command -v npm > /dev/null || { echo "npm was not found: install Node.js 20 or newer" >&2; exit 2; }
+	@npm ci --prefix $(CONSOLE) --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(CHART_TOOLS): $(INSTALLED) tools/chart.lock deploy/docker/sbom.lock

@@ -1,4 +1,4 @@
-"""Build the console: `python -m tools.console`, or `make console`; needs Node.js 20 and npm.
+"""Build the console: `make console`, which first installs what this needs into `clients/console/node_modules`.
 
 It writes the types of the API for TypeScript from this code's own description, checks and tests the console's code, and
 builds the files in `services/http_gateway/console/`, which are kept in the repository.
@@ -19,16 +19,11 @@ SOURCE = ROOT / "clients" / "console"
 BUILT = ROOT / "services" / "http_gateway" / "console"
 
 
-def build(into: Path = BUILT, *, source: Path = SOURCE) -> None:
+def build(into: Path = BUILT) -> None:
     """Build the console's files into the folder. Raises `subprocess.CalledProcessError`."""
-    (source / "openapi.json").write_text(json.dumps(describe([])))
-    _npm(source, "ci", "--no-audit", "--no-fund", "--loglevel=error")
+    (SOURCE / "openapi.json").write_text(json.dumps(describe([])))
     for script in (["types"], ["check"], ["test"], ["build", "--", "--outDir", str(into), "--emptyOutDir"]):
-        _npm(source, "run", "--silent", *script)
-
-
-def _npm(folder: Path, *arguments: str) -> None:
-    subprocess.run(["npm", *arguments], cwd=folder, check=True, stdout=sys.stderr)  # noqa: S603, S607
+        subprocess.run(["npm", "run", "--silent", *script], cwd=SOURCE, check=True, stdout=sys.stderr)  # noqa: S603, S607
 
 
 def main() -> None:

@@ -10,7 +10,9 @@ const t = texts.limits;
 export function RateLimits() {
   const limits = useLoad(() => call<Schemas["RateLimits"]>("GET", "/rate-limits"), []);
   const save = async (values: FormData) => {
-    await call("PUT", "/rate-limits", { policies: jsonOf(values, "policies") }, { "If-Match": `"${limits.data?.version}"` });
+    // Limits that nobody has set yet have no version.
+    const version = limits.data?.version;
+    await call("PUT", "/rate-limits", { policies: jsonOf(values, "policies") }, version ? { "If-Match": `"${version}"` } : {});
     tell(texts.account.saved);
     limits.reload();
   };

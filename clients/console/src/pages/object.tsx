@@ -117,7 +117,7 @@ function Methods({ described, type, path, onCalled }: { described: Described; ty
     <>
       <label>
         {t.methods}
-        <select value={method.name} onChange={(event) => setChosen(event.currentTarget.value)}>
+        <select name="method" value={method.name} onChange={(event) => setChosen(event.currentTarget.value)}>
           {methods.map((each) => (
             <option value={each.name}>{each.name}</option>
           ))}

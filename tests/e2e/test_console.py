@@ -1,0 +1,350 @@
+"""The console in a real browser: each page's main use, from login to effect."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+from selenium.webdriver import Remote
+from selenium.webdriver.common.keys import Keys
+
+from tests.support.browser import Browsers, complaints, forget, requested
+from tests.support.console import Console
+from tests.support.http import blocking_http_client
+from tests.support.people import PASSWORD
+from tests.support.world import World
+
+HOSTILE = "<img src=x onerror=window.pwned=1>\"'&lt;"
+PAGES = (
+    "",
+    "/fleet",
+    "/events",
+    "/dead-letters",
+    "/objects",
+    "/objects/counter:console",
+    "/data",
+    "/projects",
+    "/webhooks",
+    "/routes",
+    "/users",
+    "/roles",
+    "/keys",
+    "/limits",
+    "/audit",
+    "/settings",
+    "/account",
+    "/nothing-here",
+)
+
+pytestmark = pytest.mark.timeout(240)
+
+
+class People(NamedTuple):
+    """An administrator, who is logged in to the console, and the API with the same rights."""
+
+    name: str
+    api: httpx2.Client
+
+
+@pytest.fixture(scope="module")
+def browser(browsers: Browsers) -> Iterator[Remote]:
+    opened = browsers.open()
+    opened.set_window_size(1280, 900)
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture(scope="module")
+def admin(world: World) -> Iterator[People]:
+    with blocking_http_client(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as api:
+        name = register(api, roles=["admin"])
+        yield People(name, api)
+
+
+@pytest.fixture(scope="module")
+def session(world: World, browser: Remote, admin: People) -> Console:
+    """The administrator's session, which all tests share."""
+    forget(browser)
+    console = Console(browser, world.url)
+    console.open()
+    console.log_in(admin.name, PASSWORD)
+    return console
+
+
+@pytest.fixture
+def console(session: Console) -> Iterator[Console]:
+    requested(session.browser)
+    complaints(session.browser)
+    yield session
+    assert complaints(session.browser) == []
+    assert session.browser.execute_script("return window.pwned") is None
+
+
+def register(api: httpx2.Client, roles: list[str], full_name: str = "") -> str:
+    name = f"u{secrets.token_hex(6)}"
+    person = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "full_name": full_name}
+    made = api.post("/auth/register", json=person).raise_for_status().json()
+    api.put(f"/users/{made['id']}", json={"full_name": full_name, "roles": roles}).raise_for_status()
+    return name
+
+
+def post(api: httpx2.Client, path: str, **body: Any) -> Any:
+    return api.post(path, json=body).raise_for_status().json()
+
+
+def new_name() -> str:
+    return f"n{secrets.token_hex(6)}"
+
+
+def test_a_wrong_password_is_refused_and_the_page_says_so(world: World, browsers: Browsers) -> None:
+    other = browsers.open()
+    try:
+        console = Console(other, world.url)
+        console.open("/objects/counter:deep")
+        console.fill("Username or e-mail address", "nobody")
+        console.fill("Password", "not the password")
+        console.press("Log in")
+        console.see("password")
+        assert console.all("[role=alert]")
+        assert console.violations() == []
+        person = register_anew(world)
+        # A deep link is shown after the login.
+        console.open("/account")
+        console.log_in(person, PASSWORD)
+        console.see("Second factor")
+        # Users see only the pages that they may use.
+        menu = console.all("aside nav")[0].text
+        assert "Data" in menu
+        assert "Users" not in menu
+        assert "Fleet" not in menu
+        console.press("Log out")
+        console.until(lambda: console.all("input[name=password]"))
+    finally:
+        other.quit()
+
+
+def register_anew(world: World) -> str:
+    with blocking_http_client(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as api:
+        return register(api, roles=["user"])
+
+
+def test_no_page_violates_a_rule_of_accessibility_or_loads_from_elsewhere(console: Console, world: World) -> None:
+    for page in PAGES:
+        console.open(page)
+        console.until(lambda: console.all("h1") and not console.all("[aria-busy=true]"))
+        assert console.violations() == [], page
+    assert all(url.startswith((world.url, "data:")) for url in requested(console.browser))
+
+
+def test_a_method_is_called_through_a_form_and_its_event_appears(console: Console, admin: People) -> None:
+    name = new_name()
+    console.open(f"/objects/counter:{name}")
+    console.see("This object doesn't exist yet")
+    console.choose("Methods", "increment")
+    console.fill("by", "5")
+    console.press("Call increment")
+    console.see("answered in")
+    console.see("value: 5")
+    shown = admin.api.get(f"/durable-objects/counter:{name}").json()
+    assert shown["state"] == {"value": 5}
+    console.fill("by", "five")
+    console.press("Call increment")
+    console.see("not valid JSON")
+
+
+def test_a_state_is_replaced_and_an_object_deleted(console: Console, admin: People) -> None:
+    name = new_name()
+    admin.api.post("/durable-objects", json={"type": "counter", "name": name}).raise_for_status()
+    console.open("/objects?type=counter")
+    console.see(f"counter:{name}")
+    console.open(f"/objects/counter:{name}")
+    console.press("Replace the state")
+    console.fill("State", '{"value": 41}')
+    console.press("Save")
+    console.see("value: 41")
+    console.press("Delete")
+    console.see("loses its state")
+    console.press("Delete", "//dialog")
+    console.until(lambda: console.browser.current_url.endswith("/console/objects"))
+    assert admin.api.get(f"/durable-objects/counter:{name}").status_code == 404
+
+
+def test_an_item_is_created_found_edited_restored_deleted_and_undone(console: Console, admin: People) -> None:
+    name = new_name()
+    console.open("/data")
+    console.press("New collection")
+    console.fill("Name", name)
+    console.fill("Configuration", '{"history": true}')
+    console.press("Create")
+    console.see("No item matches")
+    console.press("New item")
+    console.fill("Name", "first")
+    console.fill("JSON", json.dumps({"title": HOSTILE, "price": 3}))
+    console.press("Save")
+    console.see("first")
+    console.open(f'/data/{name}?filter={{"price":{{"gt":2}}}}')
+    console.press("first")
+    console.fill("JSON", '{"title": "second", "price": 4}')
+    console.press("Save")
+    console.see('"price":4')
+    console.press("first")
+    console.press("History")
+    console.press("Compare")
+    console.see("/price")
+    console.press("Restore")
+    console.see("is restored")
+    path = f"/data/collections/{name}/first"
+    assert admin.api.get(path).json()["data"] == {"title": HOSTILE, "price": 3}
+    console.press("first")
+    console.press("Delete", "//dialog")
+    console.press("Delete", "//dialog[.//*[contains(text(), 'Are you sure')]]")
+    console.see("The item is deleted.")
+    assert admin.api.get(path).status_code == 404
+    console.press("Undo")
+    console.until(lambda: admin.api.get(path).status_code == 200)
+
+
+def test_a_project_runs_a_task_that_can_be_cancelled(console: Console, admin: People) -> None:
+    console.open("/projects")
+    console.press("New project")
+    console.fill("Name", HOSTILE)
+    console.press("Create", "//dialog")
+    console.see("No task matches")
+    console.see(HOSTILE)
+    console.press("New task")
+    console.fill("Kind", "nobody.does_this")
+    console.press("Create", "//dialog")
+    console.see_row("queued")
+    console.press("Cancel")
+    console.see_row("cancelled")
+    console.press("Retry")
+    console.see_row("queued")
+
+
+def test_a_user_gets_a_role_and_is_deactivated(console: Console, admin: People) -> None:
+    role = new_name()
+    console.open("/roles")
+    console.press("New role")
+    console.fill("Name", role)
+    console.fill("Permissions", "users:read, audit:read")
+    console.press("Save")
+    console.see(role)
+    name = register(admin.api, roles=["user"], full_name=HOSTILE)
+    console.open(f"/users?q={name}")
+    console.see(HOSTILE)
+    console.press(name)
+    console.fill("Roles", f"user, {role}")
+    console.press("Save")
+    console.until(lambda: set(found(admin, name)["roles"]) == {"user", role})
+    console.press("Deactivate")
+    console.press("Deactivate", "//dialog")
+    console.see("deactivated")
+    assert found(admin, name)["status"] == "deactivated"
+
+
+def found(admin: People, name: str) -> dict[str, Any]:
+    (user,) = admin.api.get(f"/users?q={name}").raise_for_status().json()["items"]
+    return dict(user)
+
+
+def test_an_api_key_is_shown_once_and_revoked(console: Console, world: World) -> None:
+    name = new_name()
+    console.open("/keys")
+    console.press("New key")
+    console.fill("Name", name)
+    console.fill("Scopes", "counter:write, objects:request")
+    console.press("Create", "//dialog")
+    console.see("It is shown only once")
+    key = console.all("dialog .copy code")[0].text
+    with blocking_http_client(base_url=world.url, timeout=20, headers={"X-Api-Key": key}) as program:
+        call = {"method": "increment", "args": {}}
+        assert program.post(f"/durable-objects/counter:{name}/request", json=call).status_code == 200
+        console.all("dialog .close")[0].click()
+        console.press("Revoke", f"//tr[td[normalize-space()='{name}']]")
+        console.press("Revoke", "//dialog")
+        console.until(lambda: program.post(f"/durable-objects/counter:{name}/request", json=call).status_code == 401)
+
+
+def test_a_webhook_is_made_and_its_secret_shown(console: Console) -> None:
+    url = f"https://example.org/{new_name()}"
+    console.open("/webhooks")
+    console.press("Create")
+    console.fill("URL", url)
+    console.fill("Events", "item.*")
+    console.press("Create", "//dialog")
+    console.see("signs deliveries")
+    console.all("dialog .close")[0].click()
+    console.press(url)
+    console.see("Nothing was sent yet.")
+
+
+def test_a_route_is_declared_and_the_limits_are_saved(console: Console, admin: People) -> None:
+    path = f"/{new_name()}"
+    console.open("/routes")
+    console.press("New route")
+    body = {"method": "GET", "path": path, "object_type": "counter", "object_id": "routed", "object_method": "value"}
+    console.fill("The route", json.dumps(body))
+    console.press("Save")
+    console.see(path)
+    assert path in [route["path"] for route in admin.api.get("/routes?limit=500").json()["items"]]
+    before = admin.api.get("/rate-limits").json()
+    console.open("/limits")
+    console.fill("Policies", json.dumps(before["policies"]))
+    console.press("Save")
+    console.see("Saved.")
+    assert admin.api.get("/rate-limits").json()["policies"] == before["policies"]
+
+
+def test_the_security_log_is_filtered(console: Console, admin: People) -> None:
+    console.open("/audit?action=auth.*")
+    console.see("success")
+    console.open("/audit?action=nothing.*")
+    console.see("No entry matches.")
+
+
+def test_the_search_finds_pages_objects_users_and_collections(console: Console, admin: People) -> None:
+    name = register(admin.api, roles=["user"])
+    console.open()
+    console.browser.switch_to.active_element.send_keys(Keys.CONTROL, "k")
+    box = console.until(lambda: console.all("dialog input[type=search]"))[0]
+    box.send_keys(name)
+    console.see(f"Users: {name}")
+    box.send_keys(Keys.ENTER)
+    console.until(lambda: "/console/users/" in console.browser.current_url)
+
+
+def test_the_account_page_changes_the_profile_and_sets_up_a_second_factor(console: Console) -> None:
+    console.open("/account")
+    console.fill("Full name", HOSTILE)
+    console.press("Save", "//form[.//label[normalize-space()='Full name']]")
+    console.see("Saved.")
+    console.fill("Current password", "wrong")
+    console.press("Erase my account")
+    console.press("Erase my account", "//dialog")
+    console.until(lambda: console.all("dialog [role=alert]"))
+    console.press("Cancel", "//dialog")
+    for field in console.all("input[name=password]"):
+        field.send_keys(PASSWORD)
+    console.press("Set up an authenticator app")
+    console.until(lambda: console.all("img.qr"))
+    loaded = "const qr = document.querySelector('img.qr'); return qr.complete && qr.naturalWidth > 0"
+    console.until(lambda: console.browser.execute_script(loaded))
+
+
+def test_a_page_fits_a_phone(console: Console) -> None:
+    console.browser.set_window_size(500, 900)
+    try:
+        for page in PAGES[:8]:
+            console.open(page)
+            console.until(lambda: console.all("h1") and not console.all("[aria-busy=true]"))
+            wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert console.browser.execute_script(wide) <= 0, page
+        console.press("Menu")
+        console.press("Objects")
+        console.until(lambda: "/console/objects" in console.browser.current_url)
+    finally:
+        console.browser.set_window_size(1280, 900)

@@ -1,0 +1,115 @@
+"""The console in a browser, driven as a person would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
+from selenium.webdriver import Remote
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+AXE = Path(__file__).parent.parent.parent / "clients/console/node_modules/axe-core/axe.min.js"
+WITHIN = 15.0
+POLL = 0.05
+
+
+class Console:
+    """The console at a gateway's URL."""
+
+    def __init__(self, browser: Remote, url: str) -> None:
+        self.browser = browser
+        self._url = url
+
+    def open(self, path: str = "") -> None:
+        self.browser.get(f"{self._url}/console{path}")
+
+    def log_in(self, username: str, password: str) -> None:
+        self.fill("Username or e-mail address", username)
+        self.fill("Password", password)
+        self.press("Log in")
+        self.until(lambda: self.all("aside nav"))
+
+    def see(self, text: str) -> None:
+        """Wait until the page shows the text."""
+        self.until(lambda: text in self.text)
+
+    def see_row(self, text: str) -> None:
+        """Wait until a cell of a table shows the text."""
+        self.until(lambda: any(text in cell.text for cell in self.all("td")))
+
+    @property
+    def text(self) -> str:
+        return str(self.browser.find_element(By.TAG_NAME, "body").text)
+
+    def press(self, label: str, within: str = "") -> None:
+        """Press the button, or follow the link, with exactly this text; the last one, which a dialog is."""
+        scope = f"{within}//" if within else "//"
+        path = f"{scope}*[self::button or self::a or self::summary][normalize-space()={_quote(label)}]"
+        self.until(lambda: self._click(path))
+
+    def fill(self, label: str, text: str) -> None:
+        """Replace what is in the field with this label."""
+        field = self._field(label)
+        field.clear()
+        field.send_keys(text)
+
+    def choose(self, label: str, option: str) -> None:
+        Select(self._field(label)).select_by_visible_text(option)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        def check(browser: Remote) -> Any:
+            try:
+                return condition()
+            except StaleElementReferenceException:
+                return False
+
+        try:
+            return WebDriverWait(self.browser, WITHIN, POLL).until(check)
+        except TimeoutException:
+            pytest.fail(f"not within {WITHIN:.0f} s; the page {self.browser.current_url} shows:\n{self.text}")
+
+    def violations(self) -> list[str]:
+        """Return what axe has against the open page."""
+        self.browser.execute_script(AXE.read_text())
+        found = self.browser.execute_async_script("const done = arguments[0]; axe.run().then(done)")
+        return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found["violations"]]
+
+    def _click(self, path: str) -> bool:
+        shown = [element for element in self.browser.find_elements(By.XPATH, path) if element.is_displayed()]
+        if not shown:
+            return False
+        try:
+            shown[-1].click()
+        except WebDriverException:
+            return False
+        return True
+
+    def _field(self, label: str) -> WebElement:
+        """Return the last shown field whose label begins with this text."""
+        path = f"//label[starts-with(normalize-space(), {_quote(label)})]"
+
+        def find() -> WebElement | None:
+            for found in reversed(self.browser.find_elements(By.XPATH, path)):
+                named = found.get_attribute("for")
+                fields = (
+                    self.browser.find_elements(By.ID, named) if named else found.find_elements(By.XPATH, ".//*[@name]")
+                )
+                if fields and fields[0].is_displayed():
+                    return fields[0]
+            return None
+
+        found: WebElement = self.until(find)
+        return found
+
+
+def _quote(text: str) -> str:
+    """Return an XPath string; the text has no double quotes."""
+    return f'"{text}"'
