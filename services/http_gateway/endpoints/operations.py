@@ -170,7 +170,7 @@ class OperationRouter(APIRouter):
         shown = content_type(with_exemplars=with_exemplars).encode()
         return HttpResponse(200, content, ((b"content-type", shown), NO_STORE))
 
-    @get("/settings", "settings", SETTINGS, None, SettingList, permission=READ_FLEET, about=ABOUT_SETTINGS, **GUARDED)
+    @get("/fleet/settings", "settings", SETTINGS, None, SettingList, permission=READ_FLEET, about=ABOUT_SETTINGS, **GUARDED)
     async def settings(self, request: HttpRequest) -> HttpResponse:
         _refuse_project_keys(request)
         return HttpResponse(200, msgspec.json.encode(SettingList(list_settings())), (JSON_HEADER, NO_STORE))

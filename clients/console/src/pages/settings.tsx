@@ -17,7 +17,7 @@ const COLUMNS: Column<Setting>[] = [
 ];
 
 export function Settings() {
-  const found = useLoad(() => call<{ settings: Setting[] }>("GET", "/settings"), []);
+  const found = useLoad(() => call<{ settings: Setting[] }>("GET", "/fleet/settings"), []);
   return (
     <Page title={t.title}>
       <Show of={found}>{({ settings }) => <Table columns={COLUMNS} rows={settings} caption={t.title} />}</Show>

@@ -42,6 +42,8 @@ INTENDED: dict[str, str] = {
     ),
     r"/paths/~1health~1(live|ready)/get/responses/200/content/.*": "health says what is wrong with each part",
     r"/components/schemas/task[-.]?(Assignment|TaskState)/properties/trace/.*": "a task knows its trace",
+    r"/(paths/~1|components/schemas/ServiceInfo)/.*": "the root names the service",
+    r"/(paths/~1fleet~1settings|components/schemas/Setting(List)?)/.*": "operators see the gateway's settings",
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
     r"/components/schemas/(dead_letter-)?(DeadLetter|LetterPage|Letter|DeadLetterState)/.*/message_kept\b.*": (
         "letters without a valid credential keep no message"
