@@ -102,6 +102,15 @@ export const texts = {
     noMethods: "This type has no methods that are open to callers.",
     count: "Count",
   },
+  versions: {
+    title: "Versions",
+    none: "Its type keeps no versions. The option history of a class switches them on.",
+    method: "Method",
+    caller: "By",
+    restore: "Restore",
+    restoreWarning: (version: number) => `The state becomes that of version ${version} again, as a new version.`,
+    fork: "Fork",
+  },
   events: {
     title: "Events",
     filterType: "Types (separated by commas)",

@@ -11,6 +11,7 @@ import { Field, Form } from "../ui/fields";
 import { JsonTree } from "../ui/json";
 import { argumentsOf, fieldsOf } from "../ui/schema_form";
 import { EventList } from "./events";
+import { Versions } from "./versions";
 import { jsonOf } from "../ui/values";
 
 type Shown = Schemas["DurableObject"];
@@ -55,6 +56,12 @@ export function ObjectPage() {
           <Show of={types}>{(described) => <Methods described={described} type={type} path={path} onCalled={shown.reload} />}</Show>
         </section>
       </div>
+      {shown.data?.state && (
+        <section aria-label={texts.versions.title}>
+          <h2>{texts.versions.title}</h2>
+          <Versions path={path} current={shown.data} onRestored={shown.reload} />
+        </section>
+      )}
       <section aria-label={t.events}>
         <h2>{t.events}</h2>
         <EventList following={stream} empty={t.noEvents} />
