@@ -50,9 +50,12 @@ the labels `service` and `replica`. A client that accepts `application/openmetri
 that name traces."""
 FLEET = switch("fleet", "Set to `true` to show the metrics of all processes of the fleet")
 SETTINGS = "List the settings of the gateway"
-ABOUT_SETTINGS = "Each has its variable and where its value comes from. Values that may be secret are hidden."
 ROOT_PATH: dict[str, Any] = {"about": "A browser is led to the console instead.", "others": {303: None}}
 GUARDED: dict[str, Any] = {"access": Access.REQUIRED, "headers": ()}
+SETTINGS_ARE: dict[str, Any] = GUARDED | {
+    "permission": READ_FLEET,
+    "about": "Each has its variable and where its value comes from. Values that may be secret are hidden.",
+}
 NO_STORE = (b"cache-control", b"no-store")
 VARY = (b"vary", b"accept")
 WELL = {
@@ -170,7 +173,7 @@ class OperationRouter(APIRouter):
         shown = content_type(with_exemplars=with_exemplars).encode()
         return HttpResponse(200, content, ((b"content-type", shown), NO_STORE))
 
-    @get("/fleet/settings", "settings", SETTINGS, None, SettingList, permission=READ_FLEET, about=ABOUT_SETTINGS, **GUARDED)
+    @get("/fleet/settings", "settings", SETTINGS, None, SettingList, **SETTINGS_ARE)
     async def settings(self, request: HttpRequest) -> HttpResponse:
         _refuse_project_keys(request)
         return HttpResponse(200, msgspec.json.encode(SettingList(list_settings())), (JSON_HEADER, NO_STORE))
