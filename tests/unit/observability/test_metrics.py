@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +19,15 @@ from aidevos.durable.delivery import lanes
 from aidevos.durable.ownership import commit
 from aidevos.durable.turns.environment import Limits
 from aidevos.observability.metrics import measuring
+from aidevos.settings import Settings
 from aidevos.testing import ObjectKit
+from aidevos.testing.kit import SERVICE
+from services.authentication.service import passwords
 from tests.support.alarms import Bell
 from tests.support.kits import begun, failure, quiet, until
 from tests.support.metrics import Growth, value_of
 from tests.support.objects import Changed, Tally, TallyState
+from tests.support.task_kits import queue, start, task_kit
 
 
 @pytest.fixture
@@ -223,6 +228,30 @@ async def test_a_full_mailbox_counts_as_a_refusal(growth: Growth) -> None:
         await asyncio.gather(*calls, return_exceptions=True)
 
     assert growth.of("aidevos_refused_requests_total", limit="mailbox") == 1
+
+
+async def test_the_tasks_that_wait_are_counted_whatever_their_kind(tmp_path: Path) -> None:
+    async with task_kit(tmp_path) as kit:
+        first = await queue(kit, "report")
+        for kind in ("report", "mail"):
+            await queue(kit, kind)
+        await queue(kit, "report", run_at="2099-01-01T00:00:00Z")
+        await start(kit, first)
+        await kit.settle()
+
+        assert await kit.query("task", "count_due", {}, caller=SERVICE) == 2
+
+
+async def test_passwords_count_while_they_are_hashed_and_when_they_are_refused(growth: Growth) -> None:
+    settings = Settings(password_threads=1, password_queue=0)
+    async with passwords.open({"settings": settings}) as found:
+        hashing = await begun(found.hash("a long password"))
+        pending = value_of("aidevos_hashing_queue")
+        refused = await failure(found.hash("another password"))
+        await hashing
+
+    assert (pending, refused.code) == (1, "overloaded")
+    assert growth.of("aidevos_refused_requests_total", limit="hashing") == 1
 
 
 def test_the_labels_of_every_metric_are_known_to_be_bounded() -> None:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -23,6 +23,7 @@ from services.objects.counter import Counter
 from tests.support.fake_connections import FakeConnections, install_fakes
 from tests.support.host_processes import eventually
 from tests.support.http import http_client
+from tests.support.metrics import Growth
 from tests.support.servers import free_port
 
 EVENTS: list[str] = []
@@ -171,6 +172,16 @@ async def test_a_host_lets_go_of_everything_whatever_fails(
 
     assert host.did == did
     assert outcome == [error if isinstance(error, RuntimeError) else None]
+
+
+async def test_a_lease_that_ends_while_its_host_serves_counts() -> None:
+    growth, host = Growth(), Incarnation("", None)
+    host.lease.lost.set()
+
+    await serving.serve_incarnation(cast(Any, host), asyncio.Event(), 1.0)
+
+    assert host.did == ["start", "abandon"]
+    assert growth.of("aidevos_lease_lapses_total") == 1
 
 
 async def test_preparation_is_repeated_until_it_succeeds(

@@ -20,6 +20,7 @@ from aidevos.settings import load
 from aidevos.testing import ObjectKit
 from services.api_gateway.quota import QuotaDO
 from tests.support.kits import quiet
+from tests.support.metrics import Growth
 
 ADA = Principal("ada")
 
@@ -139,10 +140,11 @@ async def test_a_request_that_one_limit_refuses_is_spent_from_no_other(kit: Obje
 async def test_a_refusal_tells_when_to_come_again(kit: ObjectKit) -> None:
     fleet = Fleet(kit)
     key = Principal("ada", key="k", limits=RateLimit(1, 60.0))
-    first = await fleet.spend(key)
+    first, growth = await fleet.spend(key), Growth()
     with pytest.raises(RateLimited) as refused:
         await fleet.spend(key)
 
+    assert growth.of("aidevos_refused_requests_total", limit="key") == 1
     assert (first.remaining, first.reset) == (0, pytest.approx(60.0))
     assert refused.value.retry_after == pytest.approx(60.0)
     assert first.headers() == ((b"ratelimit-policy", b'"key";q=1;w=60'), (b"ratelimit", b'"key";r=0;t=60;cost=1'))
