@@ -167,6 +167,9 @@ def test_the_doctor_finds_a_fleet_as_made_by_make_up_without_errors(fleet: Local
     findings = json.loads(examined.stdout)
     assert [finding for finding in findings if finding["status"] in ("error", "skipped")] == []
     assert examined.returncode == max(finding["status"] == "warning" for finding in findings)
+    (clocks,) = (finding["detail"] for finding in findings if finding["check"] == "clocks")
+    hosts = [service for service in programs.SERVICES if service.stores]
+    assert clocks == f"{2 + len(hosts)} clocks agree with this machine's"
 
 
 @pytest.mark.parametrize("name", [*SERVICES, "nats", "mongo"])

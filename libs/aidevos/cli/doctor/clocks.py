@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any
 
 import msgspec
@@ -72,7 +73,8 @@ def _mongo_clock(patient: Patient) -> Ask:
 
 async def _host_skews(connection: Client) -> dict[str, float]:
     """Ask all hosts at once."""
-    inbox = connection.new_inbox()
+    # Hosts may not answer to the administrator's own inboxes.
+    inbox = f"_INBOX.{token_hex(8)}"
     answers = await connection.subscribe(inbox)
     began, skews = time.time(), dict[str, float]()
     await connection.publish(subjects.FLEET, reply=inbox)
