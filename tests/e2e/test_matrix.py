@@ -269,7 +269,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
 INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}", "_vanish": b'{"project":"p"}'}
 ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
 # Methods for the fleet's owner alone.
-OWNERS = {"_load": b'{"state":{}}', "_check": b'{"state":{}}'}
+OWNERS = {"_load": b'{"state":{}}', "_check": b'{"state":{}}', "_migrate": b"{}"}
 ROWS |= {(type.object_type, method): (payload, set()) for type in TYPES for method, payload in OWNERS.items()}
 INWARD |= OWNERS
 # Users whose sessions, status or roles change after their tokens were issued.

@@ -137,13 +137,13 @@ class Worlds:
         return self._shared
 
     @contextmanager
-    def alone(self, **accounts: str) -> Iterator[World]:
-        """Start services with their own settings, which the test may break."""
+    def alone(self, prepare: Callable[[str], None] = lambda database: None, **accounts: str) -> Iterator[World]:
+        """Start services with their own settings, which the test may break. `prepare` fills their database first."""
         assert not self._alone, "two sets of services would share objects: give each a module of its own"
         self.end()
         self._alone = True
         try:
-            with self._fresh(**accounts) as world:
+            with self._fresh(prepare, **accounts) as world:
                 yield world
         finally:
             self._alone = False
@@ -153,12 +153,13 @@ class Worlds:
         self._stack.close()
 
     @contextmanager
-    def _fresh(self, **accounts: str) -> Iterator[World]:
+    def _fresh(self, prepare: Callable[[str], None] = lambda database: None, **accounts: str) -> Iterator[World]:
         name = f"test_{secrets.token_hex(8)}"
         self._servers.heal()
         # The fixtures that call this may run beside an event loop.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(asyncio.run, _forget_types(self._servers)).result()
+        prepare(name)
         with running(self._servers, name, **accounts) as world:
             yield world
         self._servers.heal()

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typer import Typer, TyperException
 from typer.main import get_command
 
-from aidevos.cli import backup, keys, logs, nats_users, objects, openapi, ps, serving, settings, tokens, types
+from aidevos.cli import backup, keys, logs, migrate, nats_users, objects, openapi, ps, serving, settings, tokens, types
 from aidevos.cli.doctor.command import doctor
 from aidevos.cli.errors import CommandError
 from aidevos.settings import SettingsError
@@ -36,6 +36,7 @@ app.command()(backup.restore)
 app.add_typer(objects.app, name="objects")
 app.command()(ps.ps)
 app.command()(doctor)
+app.command()(migrate.migrate)
 app.command()(serving.serve)
 app.command()(serving.grant)
 app.command()(serving.work)

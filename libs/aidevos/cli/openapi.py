@@ -51,9 +51,9 @@ def document(home: Path) -> str:
 
 def offline() -> bytes:
     """Return the document of the shipped types, without declared routes. Raises `CommandError`."""
-    services = _services()
-    describe = importlib.import_module(f"{services.__name__}.{DESCRIPTION}").describe
-    types = DurableObjectRegistry(shipped_types(services)).types
+    package = services()
+    describe = importlib.import_module(f"{package.__name__}.{DESCRIPTION}").describe
+    types = DurableObjectRegistry(shipped_types(package)).types
     return msgspec.json.encode(describe([types[name].description for name in sorted(types)]))
 
 
@@ -64,8 +64,9 @@ def shipped_types(services: ModuleType) -> list[type[BaseDurableObject[Any]]]:
     return [cls for name in names for cls in importlib.import_module(name).service.types]
 
 
-def _services() -> ModuleType:
+def services() -> ModuleType:
+    """Return the package of the shipped services. Raises `CommandError`."""
     for name in PACKAGES:
         if find_spec(name) is not None:
             return importlib.import_module(name)
-    raise CommandError(f"no fleet is up, and the services aren't installed: {' or '.join(PACKAGES)}")
+    raise CommandError(f"the services aren't installed: {' or '.join(PACKAGES)}")

@@ -21,6 +21,8 @@ VANISH = "_vanish"
 # Makes an object what was stored elsewhere, or only checks that; for the owner of the fleet.
 LOAD = "_load"
 CHECK = "_check"
+# Stores the state in today's schema; for the owner too.
+MIGRATE = "_migrate"
 # The methods that the framework calls when an alarm is due and when an object expires.
 ALARM = "_alarm"
 EXPIRE = "_expire"

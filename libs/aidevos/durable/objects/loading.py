@@ -1,4 +1,5 @@
-"""The methods by which the owner of a fleet puts stored objects into it, by `aidevos restore` and `objects import`.
+"""The methods by which the owner of a fleet puts stored objects into it, by `aidevos restore` and `objects import`,
+and stores them in today's schema, by `aidevos migrate`.
 
 Promise: an object is loaded by a command of its own, so its host knows, its fence holds, and its version goes on. The
 state must be one that the type reads today, upcast where it is older.
@@ -65,12 +66,26 @@ async def _check(
     return _decide(turn, project, on_conflict)
 
 
+async def _migrate(self: Any) -> int:
+    """Store the state of an existing object in today's schema, and return that schema's version.
+
+    Nothing else changes. Raises `not-found`.
+    """
+    turn = current_turn.get()
+    if not turn.exists:
+        raise Failure("not-found", f"there is no object {self.object_type}:{self.id}")
+    turn.rewrite()
+    schema: int = self.schema_version
+    return schema
+
+
 @functools.cache
 def loading_methods() -> Mapping[str, MethodSpec]:
     """Return the methods, which all types share."""
     specs = (
         MethodSpec(_load, Declaration("command", owner(), objects.LOAD, creates=True)),
         MethodSpec(_check, Declaration("query", owner(), objects.CHECK)),
+        MethodSpec(_migrate, Declaration("command", owner(), objects.MIGRATE, keeps_version=True)),
     )
     return {spec.name: spec for spec in specs}
 

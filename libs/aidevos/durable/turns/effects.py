@@ -46,6 +46,7 @@ class Effects:
         "made_at",
         "now",
         "project",
+        "rewrites",
         "ringing",
     )
 
@@ -61,6 +62,8 @@ class Effects:
         # The alarm that started the turn, until its outcome is known.
         self.ringing: Scheduled | None = None
         self.deleted = False
+        # True if the state is written although it is unchanged.
+        self.rewrites = False
         # True if the object that this turn creates goes on with the history of the deleted one.
         self.continues = False
         # True if the turn ends the history: versions before it, or all with the object itself, are erased.
@@ -166,7 +169,7 @@ class Effects:
         after = activation.type.cls.expires_after
         if self.deleted:
             self.alarms = dict.fromkeys(activation.alarms)
-        elif changed and after is not None:
+        elif changed and after is not None and not self.rewrites:
             self.alarms[EXPIRY] = schedule_expiry(self.now, after)
         if self.alarm in self.alarms:
             self.ringing = None

@@ -51,7 +51,7 @@ def complete(turn: Turn, result: Any) -> Reply:
     if encoded != activation.snapshot:
         activation.type.check_state(activation.state)
     effects.check_bounds(encoded, effects.entries)
-    changed = encoded != activation.snapshot or not activation.exists or effects.deleted
+    changed = encoded != activation.snapshot or not activation.exists or effects.deleted or effects.rewrites
     before = (activation.snapshot, activation.exists, activation.version, activation.made_at, activation.updated_at)
     project = activation.project
     if changed:

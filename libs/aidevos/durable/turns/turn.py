@@ -214,6 +214,11 @@ class Turn:
         self._only_in_command("delete")
         self.effects.deleted = True
 
+    def rewrite(self) -> None:
+        """Write the state with this turn's commit, also if it is unchanged."""
+        self._only_in_command("rewrite the state")
+        self.effects.rewrites = True
+
     async def checkpoint(self, *, keeps_version: bool) -> None:
         """Commit the effects of the turn so far, and return when they are durable."""
         self._only_in_command("checkpoint")
