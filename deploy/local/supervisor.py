@@ -9,6 +9,8 @@ connection is refused while they are replaced, or when one is killed.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import signal
 import socket
@@ -18,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from supervisor import events
 from supervisor.datatypes import SocketConfig
 from supervisor.medusa.asyncore_25 import ExitNow
-from supervisor.options import ServerOptions
+from supervisor.options import ServerOptions, signame
 from supervisor.states import ProcessStates
 from supervisor.supervisord import Supervisor
 
 from aidevos.durable.base.backoff import Backoff
+from aidevos.process import deaths
 from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess
 from aidevos.process.targets import remove_stale
 from aidevos.security.fleet_secrets import load_secrets
@@ -68,6 +72,8 @@ class FleetOptions(ServerOptions):  # type: ignore[misc]
         self._home = home
         self._listener = listener
         self.settings = load()
+        # The status of each process that has just ended, by its PID.
+        self.ended: dict[int, int] = {}
         self.secrets = load_secrets(home)
         self.fork_server = forking.ForkServer(PRELOADED)
         self.spawning: Any = None
@@ -88,6 +94,26 @@ class FleetOptions(ServerOptions):  # type: ignore[misc]
         forked = 0 if spawning is None else self.fork_server.fork(*spawning.order())
         return forked or int(super().fork())
 
+    def make_logger(self) -> None:
+        # A fleet may well be root's.
+        self.parse_criticals: list[str] = []
+        super().make_logger()
+
+    def openhttpservers(self, supervisord: Supervisor) -> None:
+        """Listen to commands without an alarm: the socket needs no password, because only its owner may open it."""
+        critical, self.logger.critical = self.logger.critical, self.logger.debug
+        try:
+            super().openhttpservers(supervisord)
+        finally:
+            self.logger.critical = critical
+
+    def waitpid(self) -> tuple[int | None, int | None]:
+        """Note how the process ended, which the supervisor's events don't say."""
+        pid, status = super().waitpid()
+        if pid:
+            self.ended[pid] = status
+        return pid, status
+
     def parse_fcgi_socket(self, sock: str, *_: Any) -> SharedSocket:
         return SharedSocket(sock, self._listener)
 
@@ -106,8 +132,15 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         self._last: dict[str, int] = {}
         self._restarts: dict[str, int] = {}
 
+    def runforever(self) -> None:
+        events.subscribe(events.ProcessStateStartingEvent, self._expect_deaths)
+        events.subscribe(events.ProcessStateExitedEvent, self._record_death)
+        events.subscribe(events.ProcessStateBackoffEvent, self._record_death)
+        super().runforever()
+
     def tick(self, now: float | None = None) -> None:
         super().tick(now)
+        self.options.ended.clear()
         self._end_orphans()
         for process in self._processes():
             if process.state == ProcessStates.BACKOFF:
@@ -139,6 +172,32 @@ class FleetSupervisor(Supervisor):  # type: ignore[misc]
         if time.monotonic() - self._cleaned_at > CLEAN_EVERY:
             self._cleaned_at = time.monotonic()
             remove_stale(self.options.settings.home)
+
+    def _expect_deaths(self, event: events.ProcessStateEvent) -> None:
+        each = replica(event.process.group.config.name)
+        with contextlib.suppress(OSError):
+            deaths.expect(self.options.settings.home, each.service, each.number)
+
+    def _record_death(self, event: events.ProcessStateEvent) -> None:
+        """Count and log the end of a process that nobody stopped, and let it be reported."""
+        process = event.process
+        status = self.options.ended.get(process.pid)
+        if status is None:
+            # It could not be started.
+            return
+        each, code = replica(process.group.config.name), os.waitstatus_to_exitcode(status)
+        try:
+            death = deaths.record(
+                self.options.settings.home,
+                each.service,
+                each.number,
+                signal=signame(-code) if code < 0 else "",
+                status=code if code >= 0 else None,
+                seconds=time.time() - process.laststart,
+            )
+            self.options.logger.critical(f"{death}: starting it again")
+        except OSError as error:
+            self.options.logger.critical(f"{each.program} died, and that can't be recorded: {error}")
 
     def _processes(self) -> list[Any]:
         return [process for group in self.process_groups.values() for process in group.processes.values()]

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from aidevos.contracts import subjects
+from aidevos.contracts import placement_events, subjects
 from aidevos.process.fleet import CLIENT_USER
 from aidevos.process.nats_users import ACCOUNTS, EXPORTS, FLEET_ACCOUNT, account
 
@@ -31,6 +31,9 @@ HOST_USERS = ("objects", "authentication", "user_management", "data_storage", "p
 # Processes that run tasks: they call objects and receive events, but host nothing.
 WORKER_USER = "task_worker"
 USERS = (ADMIN_USER, GATEWAY_USER, CLIENT_USER, WORKER_USER, *HOST_USERS)
+
+# Any process may report that one has died.
+DEATHS = subjects.event(placement_events.TYPE, "*", placement_events.NAMES[placement_events.ProcessDied])
 
 # Bytes that headers and the reply subject may add to the largest payload.
 PAYLOAD_MARGIN = 64 * 1024
@@ -118,6 +121,7 @@ def permissions(user: str) -> dict[str, Any]:
                 "health.>",
                 subjects.FLEET,
                 subjects.FLEET_METRICS,
+                DEATHS,
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(f"KV_{subjects.HOSTS_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
@@ -131,6 +135,7 @@ def permissions(user: str) -> dict[str, Any]:
                 "do.>",
                 "dop.>",
                 "query.>",
+                DEATHS,
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
                 *_INBOXES,

@@ -36,6 +36,7 @@ from aidevos.observability import logs
 from aidevos.observability.health import Health
 from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_rarely
+from aidevos.process.death_reports import reporting_deaths
 from aidevos.process.observation import observing
 from aidevos.process.presence import Presence, keep_present, open_presence
 from aidevos.process.probes import answering_probes
@@ -103,6 +104,7 @@ async def open_application(settings: Settings, stop: asyncio.Event | None = None
 async def _open(settings: Settings, stack: contextlib.AsyncExitStack, stop: asyncio.Event) -> ASGIApp:
     """Build the application; `stack` closes the connections that it opens."""
     fleet = await stack.enter_async_context(open_connection(settings, SERVICE, lambda: ""))
+    await stack.enter_async_context(reporting_deaths(settings.home, SERVICE, settings.replica, fleet.bus))
     health, nats = Health(), nats_answering(fleet.connection)
     health.watch(nats.name, nats.find_problem)
     verifier = await _load_verifier(settings)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
 
-from typer import Argument
+from typer import Argument, Option
 
 from aidevos.cli.errors import CommandError
 from aidevos.durable.objects.object import BaseDurableObject
@@ -28,8 +28,14 @@ Types = Annotated[
 ]
 Modules = Annotated[list[str], Argument(metavar="MODULE...", help="Modules with handlers, such as my_package.tasks.")]
 
+# A name in log lines.
+MOST_CHARACTERS = 64
+Name = Annotated[
+    str, Option(metavar="NAME", help="What log lines and traces call this process, by default its first module.")
+]
 
-def serve(types: Types) -> None:
+
+def serve(types: Types, name: Name = "") -> None:
     """Host your own object types in the running fleet."""
     sys.path.insert(0, "")
     service = load_service(types)
@@ -40,7 +46,8 @@ def serve(types: Types) -> None:
 
     _check(service)
     registered = DurableObjectRegistry(service.types).types
-    run(service, fleet_settings(load().home, service.name, registered), reports_health=False)
+    settings = fleet_settings(load().home, service.name, registered)
+    run(service, settings, name=_choose_name(name, types), reports_health=False)
 
 
 def grant(types: Types) -> None:
@@ -62,7 +69,7 @@ def grant(types: Types) -> None:
         raise CommandError(f"can't register {service.name} under AIDEVOS_HOME={settings.home}: {error}") from None
 
 
-def work(modules: Modules) -> None:
+def work(modules: Modules, name: Name = "") -> None:
     """Run your own kinds of tasks in the running fleet."""
     sys.path.insert(0, "")
     imported = [_import(name, name) for name in dict.fromkeys(modules)]
@@ -80,7 +87,15 @@ def work(modules: Modules) -> None:
         raise CommandError(str(error)) from None
     if not handlers:
         raise CommandError(f"no function in {', '.join(modules)} is a @task")
-    run(service, fleet_settings(load().home, service.name), reports_health=False)
+    settings = fleet_settings(load().home, service.name)
+    run(service, settings, name=_choose_name(name, modules), reports_health=False)
+
+
+def _choose_name(name: str, paths: Sequence[str]) -> str:
+    """Return the name of a process in log lines. Raises `CommandError`."""
+    if len(name) > MOST_CHARACTERS or not name.isprintable():
+        raise CommandError(f"--name {name!r} must have at most {MOST_CHARACTERS} printable characters")
+    return name or paths[0].partition(":")[0]
 
 
 def _check(service: Service) -> None:

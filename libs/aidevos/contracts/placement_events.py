@@ -1,7 +1,8 @@
-"""The events `event.fleet.<service>.<name>`, which tell operators how hosts come and go and partitions move.
+"""The events `event.fleet.<service>.<name>`, which tell operators how hosts come and go, how partitions move, and which
+processes died.
 
-They are for people and monitoring. Some may be missing, because a host doesn't wait for the bus. `GET /fleet` shows the
-present placement.
+They are for people and monitoring. Some of hosts and partitions may be missing, because a host doesn't wait for the
+bus. `GET /fleet` shows the present placement.
 """
 
 from __future__ import annotations
@@ -47,8 +48,24 @@ class PartitionsReleased(msgspec.Struct, kw_only=True):
     partitions: list[int]
 
 
+class ProcessDied(msgspec.Struct, kw_only=True):
+    """A process of the service, or of a server such as `nats`, has ended unexpectedly. It is started again.
+
+    `signal` is what killed it, and `status` is its exit status; both are unknown where a platform restarts processes.
+    `seconds` is how long it had lived, and `deaths` how often this replica has died so far.
+    """
+
+    replica: int
+    signal: str
+    status: int | None
+    seconds: float | None
+    deaths: int
+
+
 PlacementEvent = HostJoined | HostLeft | PartitionsTaken | PartitionsReleased
-NAMES: dict[type[PlacementEvent], str] = {
+FleetEvent = PlacementEvent | ProcessDied
+NAMES: dict[type[FleetEvent], str] = {
+    ProcessDied: "process_died",
     HostJoined: "host_joined",
     HostLeft: "host_left",
     PartitionsTaken: "partitions_taken",
@@ -65,7 +82,8 @@ def describe() -> TypeDescription:
     ]
     return TypeDescription(
         type=TYPE,
-        doc="Hosts and the partitions that they own. `{id}` is the service. Readers need `fleet:read`.",
+        doc="Hosts, the partitions that they own, and deaths of processes. `{id}` is the service. Readers need "
+        "`fleet:read`.",
         management="read_only",
         state={},
         methods=[],

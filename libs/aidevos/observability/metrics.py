@@ -128,6 +128,9 @@ TASK_SECONDS = Histogram(
 
 # The process
 PROCESS_INFO = Gauge("aidevos_process_info", "This process; the value is 1", ["service", "replica", "version"])
+PROCESS_DEATHS = Counter(
+    "aidevos_process_deaths_total", "Processes of a service or a server that ended unexpectedly", ["service"]
+)
 
 
 class _Measuring:

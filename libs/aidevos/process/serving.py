@@ -54,6 +54,7 @@ from aidevos.observability.health import Health
 from aidevos.observability.metrics import LEASE_LAPSES
 from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
+from aidevos.process.death_reports import reporting_deaths
 from aidevos.process.limits import limits_of
 from aidevos.process.observation import observing
 from aidevos.process.presence import Presence, keep_present, open_presence
@@ -86,10 +87,11 @@ CHORES = Backoff(1.0, 1.0)
 PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, Peers, TokenVerifier})
 
 
-def run(service: Service, settings: Settings | None = None, *, reports_health: bool = True) -> None:
+def run(service: Service, settings: Settings | None = None, *, name: str = "", reports_health: bool = True) -> None:
     """Run a process of the service until SIGTERM or SIGINT, by default with the settings of its environment.
 
-    With `reports_health`, it answers for the health of the service. An invalid setting or declaration ends the
+    Its log lines and traces have this name, by default that of the service. With `reports_health`, it answers for the
+    health of the service. An invalid setting or declaration ends the
     process with one line and status 2.
     """
     try:
@@ -97,10 +99,10 @@ def run(service: Service, settings: Settings | None = None, *, reports_health: b
         settings = settings or load()
     except (SettingsError, TypeError) as error:
         raise SystemExit(_report_error(error)) from None
-    logs.configure(settings, service.name, describe_turn)
+    logs.configure(settings, name or service.name, describe_turn)
     (collect_in_slices if service.types else collect_rarely)()
     try:
-        with observing(settings, service.name):
+        with observing(settings, name or service.name):
             uvloop.run(_serve_and_leave(service, settings, reports_health))
     except SettingsError as error:
         raise SystemExit(_report_error(error)) from None
@@ -227,6 +229,9 @@ class _Process:
         await answer_gateways(self._fleet.connection, service.name, replica, self._name.name if service.types else "")
         file = self._stack.enter_context(open_presence(settings.home, service.name))
         await self._stack.enter_async_context(background(partial(keep_present, file, self._describe)))
+        await self._stack.enter_async_context(
+            reporting_deaths(settings.home, service.name, self._name.replica, self._fleet.bus)
+        )
         await self._watch_server(nats_answering(self._fleet.connection))
 
     def _describe(self) -> Presence:

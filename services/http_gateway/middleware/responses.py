@@ -82,6 +82,9 @@ class ResponseMiddleware:
             await self._app(scope, receive, tagged)
         except Exception as error:
             if status:
+                if logs_access:
+                    route = scope["route"].path if "route" in scope else UNMATCHED
+                    log_access(scope, route, status, perf_counter() - started, size)
                 if trace is not None:
                     end_trace(trace, scope, CUT_OFF, answered - started, request_id)
                 raise

@@ -374,7 +374,19 @@ class TestServe:
 
         assert main(["serve", "mine:Thing"]) == 0
         assert [type.__name__ for type in hosted[0].types] == ["Thing"]
-        assert hosted[1:] == [(home, "objects", ["thing"]), {"reports_health": False}]
+        assert hosted[1:] == [(home, "objects", ["thing"]), {"name": "mine", "reports_health": False}]
+
+    def test_it_has_the_name_that_it_is_given(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    ) -> None:
+        hosted: list[Any] = []
+        monkeypatch.setattr("aidevos.process.serving.run", lambda *args, **named: hosted.append(named["name"]))
+        monkeypatch.setattr("aidevos.process.fleet.fleet_settings", lambda home, *rest: (home, *map(named, rest)))
+
+        assert main(["serve", "--name", "my shop", "mine:Thing"]) == 0
+        assert hosted == ["my shop"]
+        assert_refused(main(["serve", "--name", "x" * 65, "mine:Thing"]), capsys, "--name")
+        assert_refused(main(["serve", "--name", "a\nb", "mine:Thing"]), capsys, "--name")
 
     def test_a_grant_lets_the_service_host_the_types_with_their_permissions(
         self, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -437,7 +449,7 @@ class TestServe:
         assert main(["work", "worked", "worked"]) == 0
         (work,) = ran[0].chores
         assert (list(work.handlers), work.group) == (["report"], "workers-worked")
-        assert ran[1:] == [(home, "task_worker"), {"reports_health": False}]
+        assert ran[1:] == [(home, "task_worker"), {"name": "worked", "reports_health": False}]
 
 
 def test_without_a_command_it_shows_the_usage(capsys: Output) -> None:

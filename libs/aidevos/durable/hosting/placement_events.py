@@ -13,11 +13,6 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-import msgspec
-
-from aidevos.contracts import placement_events as contract
-from aidevos.contracts import subjects
-from aidevos.contracts.events import CloudEvent
 from aidevos.contracts.placement_events import (
     HostJoined,
     HostLeft,
@@ -25,9 +20,9 @@ from aidevos.contracts.placement_events import (
     PartitionsTaken,
     PlacementEvent,
 )
-from aidevos.contracts.times import rfc3339_of
 from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.bus.port import BusError, EventBus, OrderConflict
+from aidevos.durable.client.fleet_events import publish_fleet_event
 from aidevos.durable.turns.entries import next_number
 from aidevos.observability.metrics import DROPPED_PLACEMENT_EVENTS
 
@@ -133,15 +128,13 @@ class PlacementEvents:
                 self._drop(event)
 
     async def _publish(self, event: PlacementEvent, at: float) -> None:
-        subject = subjects.event(contract.TYPE, self._service, contract.NAMES[type(event)])
-        scope = subjects.events_of(contract.TYPE, self._service)
         self._last = number = next_number(self._last, at)
-        id = f"{contract.TYPE}:{self._incarnation}:{number}"
-        payload, pauses = self._encode(event, id, at), FOLLOWING.pauses()
+        pauses = FOLLOWING.pauses()
         for _ in range(ATTEMPTS):
             try:
-                last, _ = await self._bus.read_last(scope)
-                await self._bus.publish(subject, payload, id, number=number, scope=scope, after=last)
+                await publish_fleet_event(
+                    self._bus, self._service, event, origin=self._incarnation, number=number, at=at
+                )
             except OrderConflict:
                 # Another host of the service was faster.
                 await asyncio.sleep(CONFLICT.pause(1))
@@ -151,11 +144,6 @@ class PlacementEvents:
             else:
                 return
         self._drop(event)
-
-    def _encode(self, event: PlacementEvent, id: str, at: float) -> bytes:
-        source = f"/durable-objects/{contract.TYPE}:{self._service}"
-        name = f"{contract.TYPE}.{contract.NAMES[type(event)]}"
-        return msgspec.json.encode(CloudEvent(id=id, source=source, type=name, time=rfc3339_of(at), data=event))
 
     def _drop(self, event: PlacementEvent) -> None:
         DROPPED_PLACEMENT_EVENTS.inc()
