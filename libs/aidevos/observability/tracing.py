@@ -18,7 +18,7 @@ import re
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from time import perf_counter
 from typing import Any, Literal, NamedTuple, Self
 
@@ -236,7 +236,7 @@ class Outgoing:
 
 def within(kind: Kind, describe: Describe, what: str) -> AbstractContextManager[object]:
     """Return what makes a span of a block, if the running code belongs to a segment."""
-    context = _current.get()
+    context = running.get()
     return Outgoing(context, kind, describe, what) if isinstance(context, Segment) else nullcontext()
 
 
@@ -251,24 +251,25 @@ def describe_error(error: BaseException) -> tuple[str, bool]:
 
 # None while tracing is off.
 recorder: Recorder | None = None
-_current: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
+# The span that the running code belongs to, unless its work has ended.
+running: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
 
 
 def current() -> TraceContext | None:
     """Return the span that the running code belongs to, or None."""
-    context = _current.get()
+    context = running.get()
     return context if context is not None and context.open else None
 
 
 def current_trace_id() -> str | None:
     """Return the trace that the running code belongs to, as 32 hexadecimal digits, or None."""
-    context = _current.get()
+    context = running.get()
     return context.trace_id if context is not None and context.open else None
 
 
 def sampled_trace_id() -> str | None:
     """Return the same as `current_trace_id`, but None for a trace that isn't recorded, as far as is known now."""
-    context = _current.get()
+    context = running.get()
     return context.trace_id if context is not None and context.open and context.sampled else None
 
 
@@ -299,37 +300,28 @@ def begin(header: str | None, state: str | None = None) -> TraceContext | None:
     return parent if recorder is None else recorder.begin(parent)
 
 
-def enter(context: TraceContext | None) -> Token[TraceContext | None]:
-    """Let the code that runs from now on belong to this span, until `leave`."""
-    return _current.set(context)
-
-
-def leave(token: Token[TraceContext | None]) -> None:
-    _current.reset(token)
-
-
 @contextmanager
 def using(context: TraceContext | None) -> Iterator[None]:
     """Let the code in the block belong to this span, or to none."""
-    token = _current.set(context)
+    token = running.set(context)
     try:
         yield
     finally:
-        _current.reset(token)
+        running.reset(token)
 
 
 @contextmanager
 def joining(header: str, kind: Kind, describe: Describe, what: str) -> Iterator[TraceContext | None]:
     """Let the code in the block belong to the trace that a message names, as a span of its own."""
     context = begin(header or None)
-    error, failed, token = "", False, _current.set(context)
+    error, failed, token = "", False, running.set(context)
     try:
         yield context
     except BaseException as raised:
         error, failed = describe_error(raised)
         raise
     finally:
-        _current.reset(token)
+        running.reset(token)
         if isinstance(context, Segment):
             name, attributes = describe(what)
             context.end(name, kind, attributes, error=error, failed=failed)

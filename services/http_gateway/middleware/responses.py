@@ -57,7 +57,7 @@ class ResponseMiddleware:
         request_id = scope[REQUEST_ID] = request_ids.choose(naming.get(b"x-request-id"))
         current_scope.set(scope)
         trace = tracing.begin(naming.get(b"traceparent"), naming.get(b"tracestate"))
-        tracing.enter(trace)
+        tracing.running.set(trace)
         status, size, answered = 0, 0, started
 
         async def tagged(message: Message) -> None:

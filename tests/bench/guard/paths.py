@@ -34,6 +34,7 @@ from aidevos.durable.client.connection import Connection, encode_message
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import Document, Find
+from aidevos.observability.slow_log import slow_log
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from aidevos.settings import load
@@ -289,6 +290,8 @@ def main() -> None:
     # Neither the collector nor pauses for other work, which depend on the pace of the machine.
     gc.disable()
     slices.SLICE = math.inf
+    # Everything is slow under callgrind.
+    slow_log.configure(math.inf, math.inf, math.inf)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         stack = AsyncExitStack()
         runs = [(runner.run(path.prepare(stack)), path.times) for path in PATHS.values()]

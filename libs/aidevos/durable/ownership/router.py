@@ -104,6 +104,9 @@ class DurableObjectRouter:
         if key is not None and method.confidential:
             ephemeral, key = key.key, None
         if_match = headers.get(envelope.IF_MATCH)
+        trace, named = None, headers.get(envelope.TRACEPARENT)
+        if named is not None or tracing.recorder is not None:
+            trace = tracing.begin(named, headers.get(envelope.TRACESTATE))
         return Request(
             type,
             id,
@@ -120,7 +123,7 @@ class DurableObjectRouter:
             ephemeral=ephemeral,
             address=headers.get(envelope.CLIENT_ADDRESS, ""),
             request_id=headers.get(envelope.HTTP_REQUEST_ID) or headers.get(envelope.REQUEST_ID, ""),
-            trace=tracing.begin(headers.get(envelope.TRACEPARENT), headers.get(envelope.TRACESTATE)),
+            trace=trace,
             waited=waited,
         )
 

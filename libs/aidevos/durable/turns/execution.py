@@ -35,8 +35,8 @@ from aidevos.durable.turns.outcome import answer_when_committed, complete, recor
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
 from aidevos.durable.turns.turn_timer import start_timer, stop_timer
-from aidevos.observability import tracing
 from aidevos.observability.slow_log import collect_waits
+from aidevos.observability.tracing import running
 
 log = logging.getLogger(__name__)
 # Seconds in which a cancelled method must end.
@@ -213,7 +213,7 @@ class TurnRunner:
 
 
 def _run_inline(turn: Turn) -> None:
-    token, trace = current_turn.set(turn), tracing.enter(turn.request.trace)
+    token, trace = current_turn.set(turn), running.set(turn.request.trace)
     try:
         turn.request.method.function(turn.activation.object, **turn.request.args).send(None)
     except StopIteration as stop:
@@ -222,13 +222,13 @@ def _run_inline(turn: Turn) -> None:
         _end(turn, None, error)
     finally:
         current_turn.reset(token)
-        tracing.leave(trace)
+        running.reset(trace)
 
 
 async def _run_in_task(turn: Turn, abandon: Callable[[Turn, Failure], None]) -> None:
     current_turn.set(turn)
     request, loop = turn.request, asyncio.get_running_loop()
-    tracing.enter(request.trace)
+    running.set(request.trace)
     request.waits = collect_waits()
     end, too_late = _time_limit(turn, loop.time())
     result: Any = None

@@ -47,7 +47,7 @@ class Mailbox:
             _REFUSED.inc()
             raise Failure("overloaded", f"{self._limit} requests already wait for this object", retry_after=1.0)
         request.queued_at = perf_counter()
-        if self._holds or self._queue or not self.idle:
+        if self._holds or self._queue or self._command is not None or self._queries:
             running = self._running if self._command is not None else ""
             request.line = Line(running, len(self._queue), self._holds > 0)
         self._queue.append(request)
