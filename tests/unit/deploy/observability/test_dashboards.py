@@ -35,7 +35,6 @@ FOREIGN = {
     "process_resident_memory_bytes": set[str](),
     "process_cpu_seconds_total": set[str](),
     "process_start_time_seconds": set[str](),
-    "aidevos_process_deaths_total": {"service"},
 }
 EXPRESSIONS = [*rule_expressions(), *dashboard_expressions()]
 PROVISIONED = OBSERVABILITY / "grafana/provisioning"
