@@ -181,6 +181,9 @@ class _Process:
         self._leave = leave
         self._health = Health()
         self._health.watch("preparation", lambda: "" if self._prepared.is_set() else "it is being prepared")
+        if service.types:
+            # Until there is a host, which watches its own.
+            self._health.watch("lease", lambda: "it has no lease")
         self._servers: list[Answering] = []
         # Set when the process should stop and a server doesn't answer.
         self._lost = asyncio.Event()
