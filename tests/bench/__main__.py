@@ -20,7 +20,7 @@ import httpx2
 import psutil
 
 from aidevos.settings import SettingsError, load
-from tests.bench import accounts, alarms, data, events, footprint, gateway, hosts, requests, steadiness, streams, tells
+from tests.bench import accounts, alarms, data, events, footprint, gateway, hosts, observed, requests, steadiness, streams, tells
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import Compared, compare
 from tests.bench.load import Load, Order
@@ -42,6 +42,7 @@ PARTS = (
     "events",
     "streams",
     "hosts",
+    "observed",
     "steadiness",
     "footprint",
 )
@@ -110,9 +111,10 @@ def _label(process: psutil.Process) -> str:
 def run(seconds: float, rounds: int, parts: set[str]) -> Report:
     steady = measure_steadiness() if "steadiness" in parts else []
     idle = [footprint.measure(rounds, _say)] if "footprint" in parts else []
-    of_hosts = measure_hosts(rounds) if "hosts" in parts else []
-    if parts <= {"hosts", "steadiness", "footprint"}:
-        return report({}, of_hosts, steady, footprint=idle)
+    of_fleets = measure_hosts(rounds) if "hosts" in parts else []
+    of_fleets += observed.measure(rounds, _say) if "observed" in parts else []
+    if parts <= {"hosts", "observed", "steadiness", "footprint"}:
+        return report({}, of_fleets, steady, footprint=idle)
     with stage() as ready, closing(Load()) as load, closing(Load()) as background:
         compared_requests = measure_requests(ready, load, seconds, rounds) if "requests" in parts else []
         measures = measure_objects(ready, load, seconds, rounds) if "objects" in parts else {}
@@ -140,7 +142,7 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
             _say("streams")
             compared += streams.measure(ready)
     _say("")
-    return report(measures, compared + of_hosts, steady, compared_requests, idle)
+    return report(measures, compared + of_fleets, steady, compared_requests, idle)
 
 
 def measure_requests(ready: Stage, load: Load, seconds: float, rounds: int) -> list[requests.Result]:

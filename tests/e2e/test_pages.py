@@ -24,7 +24,6 @@ FLEET = "the test has a fleet up, and tests/e2e/test_fleet.py runs this"
 # Blocks that don't run, by their first words, and the reasons.
 NOT_RUN = {
     "make up": FLEET,
-    "make down": FLEET,
     'make -C "$CLONE" down': FLEET,
     "make test": "this is one of its tests",
     "cd -\nmake down": FLEET,
