@@ -12,7 +12,7 @@ from aidevos.testing.simulation.campaign import describe, simulate_seeds
 from tests.support.mutations import VARIABLE
 from tests.support.simulated import Proofs
 
-SEEDS, GROUPS, OPERATIONS = 40, 10, 100
+SEEDS, GROUPS, OPERATIONS = 200, 10, 30
 
 
 @pytest.mark.parametrize("group", range(GROUPS))

@@ -36,8 +36,14 @@ def stop_on_signals(stack: AsyncExitStack, watchdog: Watchdog) -> asyncio.Event:
 
 @contextmanager
 def stop_signalled() -> Iterator[asyncio.Event]:
-    """Yield an event that SIGTERM and SIGINT set, in addition to what already handles them."""
+    """Yield an event that SIGTERM and SIGINT set, in addition to what already handles them.
+
+    Only the main thread gets signals; in others, nothing sets the event.
+    """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
