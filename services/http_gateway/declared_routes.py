@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from aidevos.contracts import routes, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.routes import RouteInfo
-from aidevos.durable.access.limiter import RateLimiter
+from aidevos.durable.access.limiter import ROUTE, RateLimiter
 from aidevos.durable.access.resolving import resolve_when_ready
 from aidevos.settings import Settings
 
@@ -153,7 +153,7 @@ class _Handler:
         if route.permission is not None and not request.principal.has(route.permission, id=id):
             raise Failure("forbidden", f"this requires the permission {route.permission}")
         if route.limits is not None:
-            limit, caller = (f"route-{route.id}", route.limits), (request.principal, request.address)
+            limit, caller = (f"{ROUTE}-{route.id}", route.limits), (request.principal, request.address)
             await request.spend(resolve_when_ready(self._limiter.spend_on, *limit, *caller))
         method = self._check_method()
         payload = msgspec.json.encode(await self._read_arguments(request, method, values), order="deterministic")

@@ -20,7 +20,20 @@ import httpx2
 import psutil
 
 from aidevos.settings import SettingsError, load
-from tests.bench import accounts, alarms, data, events, footprint, gateway, hosts, observed, requests, steadiness, streams, tells
+from tests.bench import (
+    accounts,
+    alarms,
+    data,
+    events,
+    footprint,
+    gateway,
+    hosts,
+    observed,
+    requests,
+    steadiness,
+    streams,
+    tells,
+)
 from tests.bench.cases import Stage, orders
 from tests.bench.comparison import Compared, compare
 from tests.bench.load import Load, Order

@@ -88,6 +88,7 @@ OPEN: dict[str, tuple[int, Any]] = {
     "GET /health/ready": (200, None),
     "GET /openapi.json": (200, None),
     "GET /asyncapi.json": (200, None),
+    "GET /": (200, None),
     "GET /docs": (200, None),
     "GET /examples/chat": (200, None),
 }
@@ -193,6 +194,7 @@ ROWS: dict[str, Row] = {
     "DELETE /dead-letters/{letter_id}": Row(403, 403, 403, 403, 204),
     "GET /audit": Row(403, 200, 403, 403, 200),
     "GET /fleet": Row(403, 403, 403, 403, 200),
+    "GET /fleet/settings": Row(403, 403, 403, 403, 200),
     "GET /metrics": Row(403, 403, 403, 403, 200),
 }
 

@@ -95,8 +95,9 @@ DEAD_LETTERS = Counter("aidevos_dead_letters_total", "Messages that became dead 
 # Limits and accounts
 REFUSED_REQUESTS = Counter(
     "aidevos_refused_requests_total",
-    "Requests past a limit: the name of a rate limit's policy, `key` (an API key's own limit), `host` (requests that "
-    "wait in a process), `mailbox` (for one object), `streams` (live events) or `hashing` (of passwords)",
+    "Requests past a limit: the name of a rate limit's policy, `key` or `route` (the own limit of an API key or of a "
+    "declared route), `host` (requests that wait in a process), `mailbox` (for one object), `streams` (live events) or "
+    "`hashing` (of passwords)",
     ["limit"],
 )
 UNLIMITED_REQUESTS = Counter(

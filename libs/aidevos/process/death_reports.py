@@ -95,7 +95,8 @@ async def _publish(bus: EventBus, death: Death) -> None:
         seconds=death.seconds,
         deaths=death.deaths,
     )
-    number, origin = int(death.at * 1000) << NUMBER_BITS, f"{death.service}-{death.replica}.{death.deaths}"
+    # Finer than milliseconds: several processes may be killed at once.
+    number, origin = int(death.at * 1000 * 2**NUMBER_BITS), f"{death.service}-{death.replica}.{death.deaths}"
     for _ in range(CONFLICTS):
         try:
             await publish_fleet_event(bus, death.service, event, origin=origin, number=number, at=death.at)

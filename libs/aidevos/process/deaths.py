@@ -86,7 +86,7 @@ def record(
     )
     _replace(counted, str(death.deaths).encode())
     if len(list(folder.glob(f"*{_DEATH}"))) < MOST_WAITING:
-        name = f"{int(at * 1000):015}-{service}-{replica}-{death.deaths}{_DEATH}"
+        name = f"{int(at * 1_000_000):018}-{service}-{replica}-{death.deaths}{_DEATH}"
         _replace(folder / name, msgspec.json.encode(death))
     return death
 

@@ -227,3 +227,19 @@ async def test_a_home_that_can_not_be_written_to_stops_no_process(
 
     async with reporting_deaths(tmp_path, "till", 0, Bus()):
         assert "can't be recorded" in caplog.text
+
+
+async def test_deaths_at_nearly_the_same_moment_are_all_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([1000.0000005, 1000.0000025, 1000.0000045])
+    monkeypatch.setattr(deaths.time, "time", lambda: next(moments))
+    for replica in (2, 0, 1):
+        record(tmp_path, "till", replica, signal="SIGKILL")
+    monkeypatch.undo()
+    bus = Bus()
+
+    async with reporting(tmp_path, bus):
+        await until(lambda: not waiting(tmp_path))
+
+    assert [json.loads(event.payload)["data"]["replica"] for event in bus.events] == [2, 0, 1]

@@ -40,6 +40,8 @@ SLICES = 100
 MAX_BUCKETS = 50_000
 # The name of an API key's own limit. It applies in addition to the policies, so it can only narrow them.
 KEY = "key"
+# The names of the own limits of declared routes begin so, and go on with the route's ID. Metrics name none of them.
+ROUTE = "route"
 FETCH_TIMEOUT = 1.0
 # Seconds between two attempts to reach quotas that don't answer.
 RETRY_INTERVAL = 1.0
@@ -194,7 +196,7 @@ class RateLimiter:
         if not (charge.fits(bucket) or self._quotas_unreachable):
             wait = bucket.empty_until - self._now()
             if wait > 0:
-                REFUSED_REQUESTS.labels(name).inc()
+                REFUSED_REQUESTS.labels(ROUTE if name.startswith(f"{ROUTE}-") else name).inc()
                 raise RateLimited(Verdict(name, policy, 0, wait))
             raise NotReady(self._fetch(bucket, name, policy, spender))
         return bucket
