@@ -76,7 +76,6 @@ class TestPathsAndMethods:
     @pytest.mark.parametrize(
         "path",
         [
-            "/",
             "/nowhere",
             "/durable-objects/",
             f"{OBJECT}/",

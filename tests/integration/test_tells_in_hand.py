@@ -48,7 +48,9 @@ class FakeSurroundings:
     def __init__(self, type: str) -> None:
         self.limits = Limits()
         self.clock = SystemClock()
-        self.registry = SimpleNamespace(types=[type], is_confidential=lambda type, method: False)
+        self.registry = SimpleNamespace(
+            types={type: SimpleNamespace(methods=())}, is_confidential=lambda type, method: False
+        )
         self.partitions = Partitions(subjects.PARTITIONS, lambda: True)
         self.applied: list[bytes] = []
         self.trying = 0
