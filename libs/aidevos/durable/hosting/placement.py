@@ -168,12 +168,13 @@ class Placement:
         await asyncio.gather(*(move(*place) for place in list(self._held)))
 
     async def _follow(self) -> None:
-        held = dict(self._held)
+        known = self._owners.items()
+        before = {(type, each): owner.revision for type, owners in known for each, owner in owners.items()}
         found: dict[str, dict[int, Owner]] | None = {type: {} for type in self._types}
         async with aclosing(self._keys.watch([f"{type}.*" for type in self._types])) as entries:
             async for entry in entries:
                 if entry is None:
-                    self._adopt(found or {}, held)
+                    self._adopt(found or {}, before)
                     found = None
                     self._loaded.set()
                 else:
@@ -181,13 +182,14 @@ class Placement:
                 if found is None:
                     self._due.set()
 
-    def _adopt(self, found: dict[str, dict[int, Owner]], held: Mapping[tuple[str, int], int]) -> None:
+    def _adopt(self, found: dict[str, dict[int, Owner]], before: Mapping[tuple[str, int], int]) -> None:
         """Replace what is known by what the bucket has, where that is not older.
 
-        The bucket must show what this host had claimed before and still holds.
+        The bucket must show at least the revisions that this host knew before it asked. Others would respect a claim
+        of this host for ever whose release the bucket has lost.
         """
-        for (type, each), revision in held.items():
-            if self._held.get((type, each)) == revision > found[type].get(each, FREE).revision:
+        for (type, each), revision in before.items():
+            if found[type].get(each, FREE).revision < revision:
                 raise RolledBack("partitions")
         known, self._owners = self._owners, found
         self._stale.update(self._types)

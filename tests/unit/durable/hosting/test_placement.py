@@ -487,6 +487,21 @@ async def test_a_bucket_that_no_longer_shows_a_claim_ends_the_lease(fleet: Fleet
     await until(lambda: host.lease.rolled_back)
 
 
+async def test_a_new_watch_notices_that_the_bucket_has_lost_a_release(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    second = await fleet.join("b")
+    await until(fleet.is_even)
+    type, number = next(place for place in sorted(fleet.serving) if place in second.served)
+    known = first.placement._owners
+    before = {(type, number): known[type][number].revision}
+    # The key names a living host again, which holds the partition no longer. Nobody else would claim it.
+    found = {name: dict(owners) for name, owners in known.items()}
+    found[type][number] = Owner(first.lease.incarnation, 1)
+    with pytest.raises(RolledBack):
+        first.placement._adopt(found, before)
+
+
 async def test_a_bucket_that_lost_entries_ends_the_leases(fleet: Fleet) -> None:
     host = await fleet.join("a")
     await until(fleet.is_even)
