@@ -56,6 +56,11 @@ class Owner(NamedTuple):
 FREE = Owner("", 0)
 
 
+def is_older(found: Owner, known: Owner) -> bool:
+    """Return True if the bucket can't show `found` after `known`, unless it has lost entries."""
+    return found.revision < known.revision or (found.revision == known.revision and found != known)
+
+
 class Placement:
     """Claims this host's share of the partitions of its types, and hands over what exceeds it.
 
@@ -168,8 +173,7 @@ class Placement:
         await asyncio.gather(*(move(*place) for place in list(self._held)))
 
     async def _follow(self) -> None:
-        known = self._owners.items()
-        before = {(type, each): owner.revision for type, owners in known for each, owner in owners.items()}
+        before = {type: dict(owners) for type, owners in self._owners.items()}
         found: dict[str, dict[int, Owner]] | None = {type: {} for type in self._types}
         async with aclosing(self._keys.watch([f"{type}.*" for type in self._types])) as entries:
             async for entry in entries:
@@ -182,15 +186,17 @@ class Placement:
                 if found is None:
                     self._due.set()
 
-    def _adopt(self, found: dict[str, dict[int, Owner]], before: Mapping[tuple[str, int], int]) -> None:
+    def _adopt(self, found: dict[str, dict[int, Owner]], before: Mapping[str, Mapping[int, Owner]]) -> None:
         """Replace what is known by what the bucket has, where that is not older.
 
-        The bucket must show at least the revisions that this host knew before it asked. Others would respect a claim
-        of this host for ever whose release the bucket has lost.
+        The bucket must show what this host knew before it asked, or something newer. Others would respect a claim of
+        this host for ever whose release the bucket has lost, and this host would release what others have claimed by a
+        revision that the bucket has given out again.
         """
-        for (type, each), revision in before.items():
-            if found[type].get(each, FREE).revision < revision:
-                raise RolledBack("partitions")
+        for type, owners in before.items():
+            for each, owner in owners.items():
+                if is_older(found[type].get(each, FREE), owner):
+                    raise RolledBack("partitions")
         known, self._owners = self._owners, found
         self._stale.update(self._types)
         for type, owners in known.items():
@@ -203,8 +209,11 @@ class Placement:
             return
         owner = Owner((entry.value or b"").decode("ascii", "replace"), entry.revision)
         place = (type, int(partition))
-        if owner.revision < owners[type].get(place[1], FREE).revision:
+        known = owners[type].get(place[1], FREE)
+        if owner.revision < known.revision:
             return
+        if is_older(owner, known):
+            raise RolledBack("partitions")
         owners[type][place[1]] = owner
         self._stale.add(type)
         if owner.incarnation and place in self._released:

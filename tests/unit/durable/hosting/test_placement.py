@@ -487,19 +487,28 @@ async def test_a_bucket_that_no_longer_shows_a_claim_ends_the_lease(fleet: Fleet
     await until(lambda: host.lease.rolled_back)
 
 
-async def test_a_new_watch_notices_that_the_bucket_has_lost_a_release(fleet: Fleet) -> None:
+@pytest.mark.parametrize("revisions_back", [1, 0])
+async def test_a_new_watch_notices_that_the_bucket_has_lost_what_was_known(fleet: Fleet, revisions_back: int) -> None:
     first = await fleet.join("a")
     await until(fleet.is_even)
     second = await fleet.join("b")
     await until(fleet.is_even)
     type, number = next(place for place in sorted(fleet.serving) if place in second.served)
     known = first.placement._owners
-    before = {(type, number): known[type][number].revision}
-    # The key names a living host again, which holds the partition no longer. Nobody else would claim it.
+    before = {name: dict(owners) for name, owners in known.items()}
+    # Either the release of this host is lost, or somebody else has written under the same revision since.
     found = {name: dict(owners) for name, owners in known.items()}
-    found[type][number] = Owner(first.lease.incarnation, 1)
+    found[type][number] = Owner(first.lease.incarnation, known[type][number].revision - revisions_back)
     with pytest.raises(RolledBack):
         first.placement._adopt(found, before)
+
+
+async def test_an_entry_under_a_known_revision_with_another_owner_ends_the_lease(fleet: Fleet) -> None:
+    host = await fleet.join("a")
+    await until(fleet.is_even)
+    revision = host.placement._owners["cat"][3].revision
+    with pytest.raises(RolledBack):
+        host.placement._note(host.placement._owners, Entry("cat.3", b"other.1", revision))
 
 
 async def test_a_bucket_that_lost_entries_ends_the_leases(fleet: Fleet) -> None:
