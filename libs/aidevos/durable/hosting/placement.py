@@ -56,6 +56,10 @@ class Owner(NamedTuple):
 FREE = Owner("", 0)
 
 
+def _owner(value: bytes | None, revision: int) -> Owner:
+    return Owner((value or b"").decode("ascii", "replace"), revision)
+
+
 def is_older(found: Owner, known: Owner) -> bool:
     """Return True if the bucket can't show `found` after `known`, unless it has lost entries."""
     return found.revision < known.revision or (found.revision == known.revision and found != known)
@@ -207,7 +211,7 @@ class Placement:
         type, _, partition = entry.key.partition(".")
         if not partition.isdigit():
             return
-        owner = Owner((entry.value or b"").decode("ascii", "replace"), entry.revision)
+        owner = _owner(entry.value, entry.revision)
         place = (type, int(partition))
         known = owners[type].get(place[1], FREE)
         if owner.revision < known.revision:
@@ -381,10 +385,10 @@ class Placement:
             log.exception("handing over %s.%d failed, restarting the host", type, partition)
             self._lease.end()
         # Others may claim the key before this host learns that it is free.
-        revision = await self._release(f"{type}.{partition}", self._held.pop((type, partition)))
-        if revision is not None:
+        left = await self._release(f"{type}.{partition}", self._held.pop((type, partition)))
+        if left is not None:
             self._events.partitions_released(type, [partition])
-            self._note_own(type, partition, Owner("", revision))
+            self._note_own(type, partition, left)
             await self._wait_claimed(type, partition)
 
     async def _wait_claimed(self, type: str, partition: int) -> None:
@@ -402,18 +406,18 @@ class Placement:
         finally:
             del self._released[type, partition]
 
-    async def _release(self, key: str, revision: int) -> int | None:
-        """Delete a key, and return the revision of the deletion; None if the lease is lost before."""
+    async def _release(self, key: str, revision: int) -> Owner | None:
+        """Delete a key, and return what it shows then; None if the lease is lost before."""
         pauses = RELEASES.pauses()
         while not self._lease.lost.is_set():
             try:
                 try:
-                    return await self._keys.delete(key, revision)
+                    return Owner("", await self._keys.delete(key, revision))
                 except RevisionConflict:
                     # An earlier attempt may have been applied.
                     value, revision = await self._keys.get(key)
                     if value != self._lease.incarnation.encode():
-                        return revision
+                        return _owner(value, revision)
             except (NatsError, OSError) as error:
                 log.warning("releasing %s failed, trying again: %r", key, error)
                 await pauses.wait()
