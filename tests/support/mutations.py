@@ -15,7 +15,7 @@ from unittest.mock import patch
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.hosting.host import Host
 from aidevos.durable.hosting.lease import Lease
-from aidevos.durable.hosting.placement import Owner, Placement
+from aidevos.durable.hosting.placement import Placement
 from aidevos.durable.ownership import commit as commits
 from aidevos.durable.ownership.commit import BATCH_COUNT, GroupCommit
 from aidevos.durable.ownership.lifecycle import Lifecycle
@@ -165,10 +165,10 @@ def released_before_settled() -> Iterator[None]:
     """Release a partition before its requests are finished and committed, and go on answering meanwhile."""
 
     async def move(self: Placement, type: str, partition: int) -> None:
-        revision = await self._release(f"{type}.{partition}", self._held.pop((type, partition)))
+        left = await self._release(f"{type}.{partition}", self._held.pop((type, partition)))
         await self._hand_over(type, partition)
-        if revision is not None:
-            self._note_own(type, partition, Owner("", revision))
+        if left is not None:
+            self._note_own(type, partition, left)
 
     with patch.object(Placement, "_move", move):
         yield
