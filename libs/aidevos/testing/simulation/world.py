@@ -282,7 +282,13 @@ class _World:
         return found
 
     async def _leave(self) -> None:
-        """Let all hosts leave in order, and note what is left."""
+        """Let all hosts leave in order, and note what is left.
+
+        One that has only now noticed that a bucket has lost entries comes back first, to claim what names it.
+        """
+        for _ in range(int(QUIET_WITHIN / LOOK_EVERY)):
+            if not all(map(self._has_owner, self._partition_keys())):
+                await asyncio.sleep(LOOK_EVERY)
         for host in self._hosts:
             host.stop()
         for _ in range(int(LEAVES_WITHIN / LOOK_EVERY)):
