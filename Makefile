@@ -12,6 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # What builds the console, and checks its pages in tests.
 CONSOLE := clients/console
 CONSOLE_TOOLS := $(CONSOLE)/node_modules/.package-lock.json
+# Node.js has authorities of its own; those that the system trusts count, too.
+export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 # Several processes of tests, each with servers of its own: tests/support/scheduling.py.
 PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorder
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
