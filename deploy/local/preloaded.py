@@ -1,4 +1,4 @@
-"""What every process of a service loads when it has started: imported by the process from which they are forked."""
+"""The modules that every process of a service loads: imported by the process from which they are forked."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class StoredObject(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unkn
 
 
 class Outcome(msgspec.Struct):
-    """What has become of objects. `failures` are lines for people, of the first ones that failed."""
+    """The outcome of loading objects. `failures` are lines for people, of the first ones that failed."""
 
     created: int = 0
     replaced: int = 0

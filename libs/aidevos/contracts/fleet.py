@@ -35,7 +35,7 @@ class HostInfo(msgspec.Struct, kw_only=True):
 
 
 class MetricShare(msgspec.Struct, array_like=True):
-    """What one process has of a metric: the lines that describe it, and those of its samples."""
+    """The share of a metric that one process has: the lines that describe it, and those of its samples."""
 
     name: str
     head: str

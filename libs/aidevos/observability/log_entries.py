@@ -1,4 +1,4 @@
-"""What stands in the logs of a fleet's processes, in one form: the fields of a line of the fleet's own services.
+"""The entries of the logs of a fleet's processes, in one form: the fields of a line of the fleet's own services.
 
 The servers and the supervisor write lines of their own. Whatever is no line at all, such as what a dying process
 prints, follows the line before it, and has its time.

@@ -1,4 +1,4 @@
-"""Whether a server answers, which a process asks again and again.
+"""Repeated questions to a server, by which a process knows whether it answers.
 
 Promise: one question at a time is on its way, so a server that hangs takes no more than one connection or thread.
 """

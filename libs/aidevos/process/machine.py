@@ -1,4 +1,4 @@
-"""What the kernel of this machine knows of a process (proc(5))."""
+"""Facts about a process that the kernel of this machine knows (proc(5))."""
 
 from __future__ import annotations
 

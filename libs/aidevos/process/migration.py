@@ -31,7 +31,7 @@ class Problem(msgspec.Struct):
 
 
 class Findings(msgspec.Struct):
-    """What one type's objects have stored. `schema` is the version of today's schema.
+    """A report on the stored objects of one type. `schema` is the version of today's schema.
 
     `older` states are upcast when they are read, `newer` ones were written by newer code, and `failing` ones can't be
     read. `problems` describes the first of the newer and failing ones.

@@ -1,4 +1,4 @@
-"""What every process of the fleet observes of itself: its traces, and what was slow."""
+"""The observation of a process by itself: its traces, and its slow log."""
 
 from __future__ import annotations
 

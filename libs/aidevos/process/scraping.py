@@ -1,4 +1,4 @@
-"""What a process shows of its metrics: to Prometheus at a port of its own, and to the gateway over NATS.
+"""The metrics that a process shows: to Prometheus at a port of its own, and to the gateway over NATS.
 
 Promise: while metrics are off, no port is open and no target is listed.
 """

@@ -1,4 +1,4 @@
-"""What a check of the fleet has found."""
+"""The findings of checks of the fleet."""
 
 from __future__ import annotations
 

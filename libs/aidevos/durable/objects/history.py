@@ -1,4 +1,4 @@
-"""What a type keeps of its objects' past, as its author declares it and reaches it."""
+"""The history of objects, as the author of their type declares it and reaches it."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from aidevos.durable.turns.activation import Activation
 
 
 class Tally:
-    """What the objects of one type take. `senders` are those with entries in their outboxes."""
+    """A tally of the objects of one type. `senders` are those with entries in their outboxes."""
 
     __slots__ = ("entries", "memory", "objects", "senders")
 

@@ -10,7 +10,7 @@ from aidevos.observability.tracing import TraceContext
 
 
 class Line(NamedTuple):
-    """What stands before a request in its mailbox: the running method, and the number of those that wait.
+    """The line before a request in its mailbox: the running method, and the number of those that wait.
 
     `held` is True if the object starts no turn, because it is being loaded or recovered.
     """
@@ -38,7 +38,7 @@ class Batch:
 
 
 class Course:
-    """What a request asks for, and when. Times are in seconds of `perf_counter`, and 0 until then."""
+    """The course of a request: what it asks, and when. Times are in seconds of `perf_counter`, and 0 until then."""
 
     __slots__ = (
         "alarm",

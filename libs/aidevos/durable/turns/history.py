@@ -30,7 +30,7 @@ OVERHEAD = 160
 
 
 class Author(NamedTuple):
-    """Who made a version, by which method and request. A version of before the history has no known author."""
+    """The caller, method and request that made a version. One of before the history has no known author."""
 
     caller: str = ""
     method: str = ""

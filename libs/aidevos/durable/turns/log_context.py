@@ -1,4 +1,4 @@
-"""What the lines of a log name besides their messages: the request, the type and the object of the running turn."""
+"""The fields of log lines besides their messages: the request, the type and the object of the running turn."""
 
 from __future__ import annotations
 
