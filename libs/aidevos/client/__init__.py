@@ -1,0 +1,1 @@
+"""The client of a fleet, for programs of any kind."""
