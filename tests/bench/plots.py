@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
 WIDTH, LEFT, RIGHT, ROW, GAP = 860, 190, 90, 18, 30
-COLORS = ("#3b6fb6", "#d98032", "#5a9e6f", "#b5525c", "#8065a8")
+COLORS = ("#3b6fb6", "#d98032", "#5a9e6f", "#b5525c", "#8065a8", "#8a8a8a")
 
 
 def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> str:
