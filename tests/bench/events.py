@@ -21,7 +21,8 @@ import nats
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import Delivery, EventBus
-from aidevos.durable.bus.rabbitmq import EVENTS, RabbitMqBus
+from aidevos.durable.bus.rabbitmq.broker import EVENTS
+from aidevos.durable.bus.rabbitmq.bus import RabbitMqBus
 from tests.bench.cases import Stage
 from tests.bench.comparison import Compared
 from tests.bench.costs import Costs, cost_rows

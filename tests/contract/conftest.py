@@ -12,7 +12,7 @@ import pytest
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.memory import MemoryBus
-from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from aidevos.durable.bus.rabbitmq.bus import RabbitMqBus
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.mongo import MongoStore
 

@@ -15,7 +15,7 @@ from aidevos.contracts.data import item_object
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.port import Delivery
-from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from aidevos.durable.bus.rabbitmq.bus import RabbitMqBus
 from tests.support.logins import Person, bearer, logged_in, wait_until_refused
 from tests.support.people import made, register
 from tests.support.rabbitmq import RabbitMq

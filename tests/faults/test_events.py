@@ -21,7 +21,7 @@ from aidevos import DurableObjectClient, Failure
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError, Delivery, EventBus
-from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from aidevos.durable.bus.rabbitmq.bus import RabbitMqBus
 from aidevos.durable.client.connection import connect
 from tests.support import host_process
 from tests.support.host_processes import HostProcess, client, eventually

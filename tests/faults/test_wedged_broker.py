@@ -10,7 +10,7 @@ import pytest
 
 from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.port import BusError
-from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from aidevos.durable.bus.rabbitmq.bus import RabbitMqBus
 from tests.support.rabbitmq import RabbitMq
 from tests.support.stalling_proxy import StallingProxy
 

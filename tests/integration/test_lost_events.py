@@ -17,7 +17,8 @@ from aidevos.contracts.fleet_events import FLEET_EVENTS
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError
-from aidevos.durable.bus.rabbitmq import FLEET, RabbitMqBus
+from aidevos.durable.bus.rabbitmq.broker import FLEET
+from aidevos.durable.bus.rabbitmq.bus import RabbitMqBus
 from aidevos.durable.bus.reading import Patience
 from aidevos.durable.client.mirror import AnyEvent
 from aidevos.durable.hosting.provision import provision

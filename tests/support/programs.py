@@ -20,7 +20,7 @@ from tests.support.wrong_clock import follow_file
 IMPORTED = [
     "tests.support.forks",
     "aidevos.process.serving",
-    "aidevos.durable.bus.rabbitmq",
+    "aidevos.durable.bus.rabbitmq.bus",
     *(f"services.{file.parent.name}.{file.stem}" for file in ROOT.glob("services/*/*.py") if "__" not in file.stem),
     "tests.support.host_process",
     "tests.support.fault_objects",

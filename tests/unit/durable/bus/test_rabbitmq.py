@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from aidevos.durable.bus import rabbitmq
 from aidevos.durable.bus.port import BusError
-from aidevos.durable.bus.rabbitmq import RabbitMqBus
+from aidevos.durable.bus.rabbitmq import broker
+from aidevos.durable.bus.rabbitmq.bus import RabbitMqBus
 
 EVENTS = 50
 
@@ -22,7 +22,7 @@ async def test_many_events_that_want_a_broker_that_is_down_ask_it_once(monkeypat
         attempts += 1
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(rabbitmq.aio_pika, "connect", refuse)
+    monkeypatch.setattr(broker.aio_pika, "connect", refuse)
     bus = RabbitMqBus("amqp://localhost/", max_age=60.0, max_bytes=1024, fleet_events=())
 
     events = (

@@ -1,0 +1,1 @@
+"""The event bus on RabbitMQ: its broker, messages, groups of consumers, and the bus itself."""
