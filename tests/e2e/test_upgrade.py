@@ -1,4 +1,4 @@
-"""Today's services on the documents that the last version has written, and `aidevos migrate` before and after."""
+"""Today's services on the documents that the last version has written, and `aidevos objects migrate` before and after."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_all_states_fit_today_s_types_and_a_state_that_doesn_t_is_reported(
 ) -> None:
     with pymongo.MongoClient[dict[str, Any]](world.servers.mongo_url) as mongo:
         mongo[world.database].create_collection("obj_own")
-    assert main(["migrate", "--dry-run", "--json"]) == 0
+    assert main(["objects", "migrate", "--dry-run", "--json"]) == 0
     output = capsys.readouterr()
     assert output.err == "aidevos: not tried: own\n"
     found = {each["type"]: each for each in json.loads(output.out)}
@@ -131,7 +131,7 @@ def test_all_states_fit_today_s_types_and_a_state_that_doesn_t_is_reported(
         wrong = {"_id": "wrong", "owner": "x", "by": "x", "created_at": 1, "state": {"value": "many"}, "schema": 1}
         counters.insert_one(wrong)
         try:
-            assert main(["migrate", "--dry-run", "counter"]) == 3
+            assert main(["objects", "migrate", "--dry-run", "counter"]) == 3
             assert "counter:wrong: schema 1: value: Expected `int`, got `str`" in capsys.readouterr().out
         finally:
             counters.delete_one({"_id": "wrong"})
@@ -139,7 +139,7 @@ def test_all_states_fit_today_s_types_and_a_state_that_doesn_t_is_reported(
 
 def test_wrong_types_are_refused_in_one_line(fleet: None, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in ((["nothing"], "no service has a type"), (["nowhere:Cart"], "no module nowhere")):
-        assert main(["migrate", "--dry-run", *arguments]) == 2
+        assert main(["objects", "migrate", "--dry-run", *arguments]) == 2
         error = capsys.readouterr().err
         assert words in error
         assert error.count("\n") == 1

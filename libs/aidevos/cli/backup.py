@@ -11,10 +11,10 @@ import msgspec
 from typer import Argument, Option
 
 from aidevos.cli.errors import CommandError
-from aidevos.cli.objects import report
 from aidevos.cli.output import print_json
 from aidevos.cli.owner import call_fleet
 from aidevos.cli.progress import Progress, command_errors
+from aidevos.cli.transfers import report
 from aidevos.settings import Settings, load
 
 MB = 1_000_000
@@ -30,7 +30,13 @@ def backup(
     ] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Copy the running fleet: all documents as they are at one moment, and its keys, encrypted."""
+    """Copy the whole fleet into a folder or a bucket.
+
+    The copy has all documents, as they are at one moment, and the keys, encrypted. It reads the MongoDB of the fleet
+    under AIDEVOS_HOME.
+
+    Example: aidevos backup /backups/today --recipient age1…
+    """
     settings = load()
     if not recipient and not settings.backup_passphrase:
         raise CommandError("set AIDEVOS_BACKUP_PASSPHRASE (or …_FILE), or name a --recipient")
@@ -71,7 +77,13 @@ def restore(
     object: Annotated[list[str], Option(metavar="TYPE:ID", help="Only this object.")] = [],  # noqa: B006
     as_json: Json = False,
 ) -> None:
-    """Make a fleet that has just started what the copy shows, or bring single objects back into one in use."""
+    """Restore a copy, as a whole or in parts.
+
+    A whole copy goes into the fleet under AIDEVOS_HOME, which must have just started. With --object, --type or
+    --project, objects come back into one in use; only its owner may do so, over NATS.
+
+    Example: aidevos restore /backups/today --object counter:clicks
+    """
     settings = load()
     if identity is None and not settings.backup_passphrase:
         raise CommandError("set AIDEVOS_BACKUP_PASSPHRASE (or …_FILE), or name an --identity")

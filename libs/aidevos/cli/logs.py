@@ -49,7 +49,12 @@ def logs(
     ] = None,
     as_json: Annotated[bool, Option("--json", help="Print each line as JSON.")] = False,
 ) -> None:
-    """Show what the fleet's processes log, merged by time."""
+    """Show what the fleet's processes log, merged by time.
+
+    It reads the files of the fleet under AIDEVOS_HOME.
+
+    Example: aidevos logs objects --since 10m --level WARNING
+    """
     from aidevos.observability.log_files import Follower, LogFile, entries_since, last_entries
 
     wanted, start = _filter(level, grep), _parse_since(since)

@@ -1,7 +1,7 @@
-"""The command `aidevos`.
+"""The entry of the command `aidevos`.
 
-Exit status: 0 on success, 1 if the fleet couldn't be reached, 2 if the command or a setting is wrong, 130 after Ctrl-C.
-A failure prints one line on standard error. A reader that has enough, such as `head`, is no failure.
+Promise: a user's mistake prints one line on standard error, and no traceback. A reader that has enough, such as `head`,
+is no failure. `errors.py` has the exit statuses.
 """
 
 from __future__ import annotations
@@ -10,36 +10,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from typer import Typer, TyperException
+from typer import Abort, TyperException
 from typer.main import get_command
 
-from aidevos.cli import backup, keys, logs, migrate, nats_users, objects, openapi, ps, serving, settings, tokens, types
-from aidevos.cli.doctor.command import doctor
-from aidevos.cli.errors import CommandError
-from aidevos.settings import SettingsError
+from aidevos.cli.commands import app
 
-app = Typer(
-    help="Self-hosted durable objects on NATS and MongoDB.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command()(tokens.token)
-app.add_typer(tokens.app, name="tokens")
-app.add_typer(keys.app, name="keys")
-app.command()(nats_users.nats_user)
-app.add_typer(types.app, name="types")
-app.command()(openapi.openapi)
-app.command()(settings.settings)
-app.command()(logs.logs)
-app.command()(backup.backup)
-app.command()(backup.restore)
-app.add_typer(objects.app, name="objects")
-app.command()(ps.ps)
-app.command()(doctor)
-app.command()(migrate.migrate)
-app.command()(serving.serve)
-app.command()(serving.grant)
-app.command()(serving.work)
+INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,14 +33,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(exit.__context__, BrokenPipeError):
             return 0
         raise
+    except Abort:
+        return INTERRUPTED
     except TyperException as error:
-        return _complain(f"{error.format_message().rstrip('.')}: see --help", error.exit_code)
-    except SettingsError as error:
-        return _complain(str(error), 2)
-    except CommandError as error:
-        return _complain(str(error), error.status)
+        return _complain(_describe(error), error.exit_code)
+    except Exception as error:
+        status = _status_of(error)
+        if status is None:
+            raise
+        return _complain(str(error), status)
     # The status of a command that Ctrl-C has ended.
     return ended if isinstance(ended, int) else 0
+
+
+def _describe(error: TyperException) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "aidevos"
+    return f"{error.format_message().rstrip('.')}; see `{command} --help`"
+
+
+def _status_of(error: Exception) -> int | None:
+    """Return the exit status of a user's mistake, or None for any other failure."""
+    from aidevos.cli.errors import WRONG, CommandError
+    from aidevos.variables import SettingsError
+
+    if isinstance(error, CommandError):
+        return error.status
+    return WRONG if isinstance(error, SettingsError) else None
 
 
 def _complain(line: str, status: int) -> int:

@@ -1,4 +1,4 @@
-"""`aidevos migrate`: tries all stored states against today's types, and rewrites those of older schemas."""
+"""`aidevos objects migrate`: tries all stored states against today's types, and rewrites those of older schemas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from typer import Argument, Exit, Option
 
-from aidevos.cli.errors import CommandError
+from aidevos.cli.errors import INCOMPLETE, UNREACHABLE, CommandError
 from aidevos.cli.output import print_json, print_table
 from aidevos.cli.owner import call_fleet
 from aidevos.cli.progress import Progress
@@ -21,8 +21,6 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.settings import load
 
-FAILING = 3
-UNREACHABLE = 1
 # Documents that are read at once, and objects that are rewritten at once.
 PAGE, AT_ONCE = 200, 16
 SHOWN_PROBLEMS = 50
@@ -51,7 +49,12 @@ def migrate(
     rate: Annotated[int, Option(min=1, metavar="N", help="The most objects per second.")] = 2000,
     as_json: Annotated[bool, Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Try every stored state against today's types, and rewrite those of older schemas.
+    """Try every stored state, and rewrite those of older schemas.
+
+    It works on the fleet under AIDEVOS_HOME: it reads MongoDB, and only the owner of the fleet may let objects rewrite
+    their states, over NATS. Your own types are loaded from the present folder.
+
+    Example: aidevos objects migrate --dry-run shop:Cart
 
     Exit status 3 means that some states can't be read, or couldn't be rewritten.
     """
@@ -63,7 +66,7 @@ def migrate(
     else:
         _show(results)
     if any(each.failing or each.newer if dry_run else each.failed for each in results):
-        raise Exit(FAILING)
+        raise Exit(INCOMPLETE)
 
 
 def _find_types(names: Sequence[str]) -> list[Any]:

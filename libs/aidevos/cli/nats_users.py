@@ -43,7 +43,12 @@ def nats_user(
     events: Annotated[bool, Option("--events", help="Let it read the events of all objects.")] = False,
     metrics: Annotated[bool, Option("--metrics", help="Let it read the metrics of the services.")] = False,
 ) -> None:
-    """Create or remove a user of the fleet's NATS server for a client, or list these users."""
+    """Create, list or remove users of the NATS server.
+
+    Each is for one client of the fleet under AIDEVOS_HOME, and isolated from all others.
+
+    Example: aidevos nats-user shop --events
+    """
     home = load().home
     if not (home / FOLDER / CONFIG).exists():
         raise CommandError(

@@ -1,93 +1,166 @@
-"""`aidevos objects`: export and import of objects as lines of JSON."""
+"""`aidevos objects`: the durable objects of the fleet in use."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
+from urllib.parse import quote
 
-from typer import Argument, Option, Typer
+from typer import Argument, Option
 
-from aidevos.cli.errors import CommandError
-from aidevos.cli.output import print_json
-from aidevos.cli.owner import call_fleet
-from aidevos.cli.progress import Progress, command_errors
-from aidevos.contracts import subjects
-from aidevos.settings import load
+from aidevos.cli.arguments import parse_arguments, read_object
+from aidevos.cli.output import Json, Watch, Yes, confirm, print_fields, print_json, print_line, print_rows, repeat
+from aidevos.cli.remote import call, read_all
 
-Json = Annotated[bool, Option("--json", help="Print the summary as JSON.")]
-app = Typer(help="Export or import objects as lines of JSON.")
+OBJECTS = "/durable-objects"
+COLUMNS = {
+    "OBJECT": "object_id",
+    "VERSION": "version",
+    "STATUS": "status",
+    "CHANGED": "updated_at",
+    "PROJECT": "project",
+}
+VERSIONS = {"VERSION": "version", "AT": "at", "CALLER": "caller", "METHOD": "method", "REQUEST": "request_id"}
+# Seconds between two looks at an object.
+LOOK_EVERY = 1.0
+
+Id = Annotated[str, Argument(metavar="TYPE:ID", help="The object, such as counter:clicks.")]
+Type = Annotated[str, Argument(metavar="[TYPE]", help="Only objects of this type.", show_default=False)]
+Project = Annotated[str, Option(help="Only the objects of this project.", show_default=False)]
+Limit = Annotated[int, Option(min=0, help="The most rows; 0 for all.")]
 
 
-@app.command("export")
-def export_objects(
-    type: Annotated[str, Argument(help="The type's name.")],
-    project: Annotated[str | None, Option(help="Only the objects of this project.")] = None,
-    where: Annotated[
-        str, Option(metavar="JSON", help='Only objects whose states are so, such as {"value": {"gte": 5}}.')
-    ] = "",
-    output: Annotated[str, Option(metavar="FILE|-", help="A file, or - for standard output.")] = "-",
+def list_objects(
+    type: Type = "",
+    project: Project = "",
+    internal: Annotated[bool, Option("--internal", help="Show the types that services use themselves, too.")] = False,
+    limit: Limit = 100,
+    as_json: Json = False,
+    watch: Watch = False,
 ) -> None:
-    """Write the objects of a type, as they are at one moment, one to a line."""
-    if not subjects.is_type(type):
-        raise CommandError(f"{type!r} is not the name of a type; `aidevos types list` shows them")
+    """List objects by type and ID.
 
-    from aidevos.backup import transfers
-    from aidevos.backup.fleet_data import find_fleet
+    Example: aidevos objects list counter --limit 20
+    """
+    params = _listing(type, project, internal=internal)
 
-    with command_errors(), Progress("exporting") as progress:
-        condition = transfers.parse_where(where) if where else None
-        fleet = find_fleet(load())
-        with transfers.written(output) as file:
-            count = transfers.export_objects(
-                fleet,
-                type,
-                file,
-                project=project,
-                where=condition,
-                on_total=progress.expect,
-                on_done=progress.advance,
-            )
-            file.flush()
-    print(f"{count} objects", file=sys.stderr)
+    def show() -> None:
+        rows = call(lambda api: read_all(api, OBJECTS, params=params, limit=limit))
+        print_rows(rows, COLUMNS, as_json=as_json)
+        if limit and len(rows) == limit:
+            print(f"These are the first {limit}; --limit 0 shows all.", file=sys.stderr)
+
+    repeat(show, watch=watch)
 
 
-@app.command("import")
-def import_objects(
-    file: Annotated[str, Argument(metavar="FILE|-", help="A file, or - for standard input.")],
-    on_conflict: Annotated[
-        Literal["skip", "replace", "fail"], Option(help="What to do with an object that exists already.")
-    ] = "fail",
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Check every line against today's types, and change nothing.")
-    ] = False,
-    stop: Annotated[bool, Option("--stop", help="End at the first failure; by default, the rest goes on.")] = False,
+def count(type: Type = "", project: Project = "") -> None:
+    """Print the number of objects.
+
+    Example: aidevos objects count counter
+    """
+    print(len(call(lambda api: read_all(api, OBJECTS, params=_listing(type, project)))))
+
+
+def get(id: Id, as_json: Json = False) -> None:
+    """Show an object with its state.
+
+    Example: aidevos objects get counter:clicks --json
+    """
+    print_fields(call(lambda api: api.call("GET", _path(id))), as_json=as_json)
+
+
+def call_method(
+    id: Id,
+    method: Annotated[str, Argument(metavar="METHOD", help="The method's name.")],
+    pairs: Annotated[list[str] | None, Argument(metavar="KEY=VALUE", help="The arguments.", show_default=False)] = None,
+    args: Annotated[
+        str,
+        Option(metavar="JSON|-", help="More arguments as a JSON object, or - for standard input.", show_default=False),
+    ] = "",
+    if_match: Annotated[
+        int | None, Option(metavar="VERSION", help="Only if the object has this version.", show_default=False)
+    ] = None,
+    request_id: Annotated[
+        str, Option(metavar="ID", help="The Idempotency-Key: a repeat has no second effect.", show_default=False)
+    ] = "",
+    deadline: Annotated[float, Option(metavar="SECONDS", min=0.1, help="The time for the answer.")] = 30.0,
+) -> None:
+    """Call a method of an object, and print its result as JSON.
+
+    Example: aidevos objects call counter:clicks increment by=2
+
+    A VALUE is JSON where it can be read as JSON, and otherwise text: by=2, name=Ada, tags='["a", "b"]'. Quotes make
+    text of what looks like JSON: zip='"08150"'.
+    """
+    body = {"method": method, "args": parse_arguments(pairs or []) | (read_object(args, "--args") if args else {})}
+    headers = {"If-Match": f'"{if_match}"'} if if_match is not None else {}
+    headers |= {"Idempotency-Key": request_id} if request_id else {}
+    answer = call(lambda api: api.call("POST", f"{_path(id)}/request", body=body, headers=headers, deadline=deadline))
+    print_json(answer["result"])
+
+
+def watch(id: Id, as_json: Json = False) -> None:
+    """Show an object whenever it changes, until Ctrl-C.
+
+    With --json, each version is one line.
+    """
+
+    async def follow(api: Any) -> None:
+        version = None
+        while True:
+            found = await api.call("GET", _path(id))
+            if found["version"] != version:
+                version = found["version"]
+                if as_json:
+                    print_line(found)
+                else:
+                    print_fields(found, as_json=False)
+                    print(flush=True)
+            await asyncio.sleep(LOOK_EVERY)
+
+    call(follow)
+
+
+def history(
+    id: Id,
+    version: Annotated[int | None, Option(min=0, help="Show this version with its state.", show_default=False)] = None,
+    limit: Limit = 100,
     as_json: Json = False,
 ) -> None:
-    """Load the objects in a file, each by a command that its host commits."""
-    from aidevos.backup import transfers
-    from aidevos.backup.fleet_data import find_fleet, known_types
-    from aidevos.backup.stored_objects import Loading
+    """List the versions of an object, the newest first, or show one.
 
-    with command_errors(), transfers.opened(file) as lines, Progress("importing") as progress:
-        known = known_types(find_fleet(load()))
-
-        async def load_all(client: Any) -> Any:
-            loading = Loading(client, known, on_conflict, dry_run=dry_run, stop=stop, on_done=progress.advance)
-            await loading.run(transfers.read_lines(lines))
-            return loading.outcome
-
-        outcome = call_fleet(load_all)
-    report(outcome, as_json=as_json, dry_run=dry_run)
-
-
-def report(outcome: Any, *, as_json: bool, dry_run: bool = False) -> None:
-    """Print what has become of objects. Raises `CommandError` if some have failed."""
-    if as_json:
-        print_json(outcome)
+    Only types with the option `history` keep versions.
+    """
+    path = f"{_path(id)}/versions"
+    if version is not None:
+        print_fields(call(lambda api: api.call("GET", f"{path}/{version}")), as_json=as_json)
     else:
-        for line in outcome.failures:
-            print(line, file=sys.stderr)
-        prefix = "would be " if dry_run else ""
-        print(f"{prefix}created {outcome.created}, replaced {outcome.replaced}, skipped {outcome.skipped}")
-    if outcome.failed:
-        raise CommandError(f"{outcome.failed} of {outcome.total} objects failed", 1)
+        print_rows(call(lambda api: read_all(api, path, limit=limit)), VERSIONS, as_json=as_json)
+
+
+def delete(
+    ids: Annotated[list[str], Argument(metavar="TYPE:ID", help="The objects.")],
+    yes: Yes = False,
+) -> None:
+    """Delete objects.
+
+    Example: aidevos objects delete counter:clicks --yes
+    """
+    confirm(f"Delete {', '.join(ids)}?", yes=yes)
+
+    async def delete_all(api: Any) -> None:
+        for id in ids:
+            await api.call("DELETE", _path(id))
+
+    call(delete_all)
+
+
+def _path(id: str) -> str:
+    """Return the path of an object; its ID is any text after the type."""
+    return f"{OBJECTS}/{quote(id, safe=':')}"
+
+
+def _listing(type: str, project: str, *, internal: bool = False) -> dict[str, str]:
+    given = {"type": type, "project": project, "internal": "true" if internal else ""}
+    return {name: value for name, value in given.items() if value}

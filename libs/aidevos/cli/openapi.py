@@ -1,4 +1,4 @@
-"""`aidevos openapi`: the OpenAPI document of the running fleet or, without one, of the shipped services.
+"""`aidevos openapi` and `asyncapi`: the documents of the fleet in use or, without one, of the shipped services.
 
 The library imports no service. It finds the description by name: beside this package in a wheel
 (`aidevos.services`), beside the library in a checkout (`services`).
@@ -9,52 +9,66 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
-import urllib.request
 from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from typer import Option
 
 from aidevos.cli.errors import CommandError
-from aidevos.durable.objects.object import BaseDurableObject
-from aidevos.durable.objects.registry import DurableObjectRegistry
-from aidevos.process.fleet import FLEET_FILE, load_fleet
+from aidevos.cli.target import find_optional_target
 from aidevos.settings import load
 
+if TYPE_CHECKING:
+    from aidevos.durable.objects.object import BaseDurableObject
+
 PACKAGES = ("aidevos.services", "services")
-DESCRIPTION = "http_gateway.description.openapi"
+DESCRIPTION = "http_gateway.description"
+Internal = Annotated[
+    bool, Option("--internal", help="Include the types that services use themselves; requires fleet:read.")
+]
 
 
-def openapi() -> None:
-    """Print the OpenAPI document of the fleet, or of the shipped services."""
-    print(document(load().home))
+def openapi(internal: Internal = False) -> None:
+    """Print the OpenAPI document of the fleet.
 
-
-def document(home: Path) -> str:
-    """Return the document of the fleet under `home`, or of the shipped services if none is up.
-
-    Raises `CommandError`.
+    If no fleet is up, it describes the services as shipped.
     """
-    if not (home / FLEET_FILE).exists():
+    print(_document("openapi", internal=internal))
+
+
+def asyncapi(internal: Internal = False) -> None:
+    """Print the AsyncAPI document of the NATS interface.
+
+    If no fleet is up, it describes the services as shipped.
+    """
+    print(_document("asyncapi", internal=internal))
+
+
+def _document(kind: str, *, internal: bool) -> str:
+    """Return the document of the fleet in use, or of the shipped services if none is up. Raises `CommandError`."""
+    target = find_optional_target()
+    if target is None:
+        home = load().home
         print(f"aidevos: no fleet is up under {home}: this describes the services as shipped", file=sys.stderr)
-        return offline().decode()
-    url = load_fleet(home).gateway_url + "/openapi.json"
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 the fleet's own URL
-            found: str = answer.read().decode()
-    except (OSError, ValueError) as error:
-        raise CommandError(f"can't read {url}: {error}", 1) from None
-    return found
+        return offline(kind, internal=internal).decode()
+
+    from aidevos.cli.remote import call
+
+    params = {"internal": True} if internal else None
+    found = call(lambda api: api.call("GET", f"/{kind}.json", params=params, anonymous=not internal), target=target)
+    return found if isinstance(found, str) else msgspec.json.encode(found).decode()
 
 
-def offline() -> bytes:
+def offline(kind: str = "openapi", *, internal: bool = False) -> bytes:
     """Return the document of the shipped types, without declared routes. Raises `CommandError`."""
+    from aidevos.durable.objects.registry import DurableObjectRegistry
+
     package = services()
-    describe = importlib.import_module(f"{package.__name__}.{DESCRIPTION}").describe
+    describe = importlib.import_module(f"{package.__name__}.{DESCRIPTION}.{kind}").describe
     types = DurableObjectRegistry(shipped_types(package)).types
-    return msgspec.json.encode(describe([types[name].description for name in sorted(types)]))
+    return msgspec.json.encode(describe([types[name].description for name in sorted(types)], internal=internal))
 
 
 def shipped_types(services: ModuleType) -> list[type[BaseDurableObject[Any]]]:

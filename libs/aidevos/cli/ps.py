@@ -1,32 +1,33 @@
-"""`aidevos ps`: every process of the fleet on this machine, and how it answers."""
+"""`aidevos ps`: every process of the fleet on this machine, and how it answers, or the hosts of a fleet elsewhere."""
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
-from typing import Annotated
 
-from typer import Option
-
-from aidevos.cli.errors import CommandError
-from aidevos.cli.output import print_json, print_table
+from aidevos.cli.errors import UNREACHABLE, CommandError
+from aidevos.cli.output import Json, Watch, print_json, print_table, repeat
 from aidevos.process.overview import Overview, Row
 from aidevos.settings import load
 
-# Seconds in which CPU is measured, and between two looks of `--watch`.
+# Seconds in which CPU is measured.
 MEASURED_FOR = 0.5
-LOOK_EVERY = 2.0
 COLUMNS = ("NAME", "STATE", "SINCE", "PID", "UP", "RESTARTS", "CPU", "MEMORY", "PARTITIONS", "OBJECTS", "ABOUT")
-DOWN = 1
 
 
-def ps(
-    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
-    watch: Annotated[bool, Option("--watch", help="Look again every two seconds, until Ctrl-C.")] = False,
-) -> None:
-    """Show the processes of the fleet on this machine, and how each of them answers."""
-    show(load().home, as_json=as_json, watch=watch)
+def ps(as_json: Json = False, watch: Watch = False) -> None:
+    """Show the processes of the fleet, and how each answers.
+
+    Of a fleet elsewhere, it shows the hosts, like `aidevos fleet`.
+    """
+    from aidevos.cli.target import is_local
+
+    if is_local():
+        show(load().home, as_json=as_json, watch=watch)
+    else:
+        from aidevos.cli.hosts import fleet
+
+        fleet(as_json, watch)
 
 
 def show(home: Path, *, as_json: bool = False, watch: bool = False) -> None:
@@ -34,22 +35,21 @@ def show(home: Path, *, as_json: bool = False, watch: bool = False) -> None:
     overview = Overview(home)
     overview.read()
     time.sleep(MEASURED_FOR)
-    while True:
+
+    def look() -> None:
         rows = overview.read()
         if not rows:
-            raise CommandError(f"no fleet is up under {home}: run `make up`, or set AIDEVOS_HOME to its home", DOWN)
-        if watch and sys.stdout.isatty():
-            print("\x1b[H\x1b[2J", end="")
+            advice = "run `make up`, or set AIDEVOS_HOME to its home"
+            raise CommandError(f"no fleet is up under {home}: {advice}", UNREACHABLE)
         if as_json:
             print_json(rows)
         else:
             print_table(COLUMNS, map(_cells, rows))
-        sys.stdout.flush()
-        if not watch:
-            break
-        time.sleep(LOOK_EVERY)
+
+    repeat(look, watch=watch)
     if overview.is_orphaned:
-        raise CommandError(f"the supervisor of the fleet under {home} has ended: run `make up` to start it again", DOWN)
+        advice = "run `make up` to start it again"
+        raise CommandError(f"the supervisor of the fleet under {home} has ended: {advice}", UNREACHABLE)
 
 
 def _cells(row: Row) -> list[str]:

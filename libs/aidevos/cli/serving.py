@@ -36,7 +36,12 @@ Name = Annotated[
 
 
 def serve(types: Types, name: Name = "") -> None:
-    """Host your own object types in the running fleet."""
+    """Host your own object types in the running fleet.
+
+    The process joins the fleet under AIDEVOS_HOME, over NATS and MongoDB.
+
+    Example: aidevos serve shop:Cart shop:Order
+    """
     sys.path.insert(0, "")
     service = load_service(types)
 
@@ -51,7 +56,12 @@ def serve(types: Types, name: Name = "") -> None:
 
 
 def grant(types: Types) -> None:
-    """Let a service host your own object types, where its processes can't arrange that themselves."""
+    """Let a service host your own object types.
+
+    `aidevos serve` arranges that by itself, where it can read the home of the fleet.
+
+    Example: aidevos grant shop:Cart
+    """
     sys.path.insert(0, "")
     service = load_service(types)
 
@@ -70,7 +80,12 @@ def grant(types: Types) -> None:
 
 
 def work(modules: Modules, name: Name = "") -> None:
-    """Run your own kinds of tasks in the running fleet."""
+    """Run your own kinds of tasks in the running fleet.
+
+    The process joins the fleet under AIDEVOS_HOME, over NATS.
+
+    Example: aidevos work shop.tasks
+    """
     sys.path.insert(0, "")
     imported = [_import(name, name) for name in dict.fromkeys(modules)]
 

@@ -23,9 +23,11 @@ def home(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     texts = {name: "x" for name in Fleet.__struct_fields__ if name != "processes"}
     url = httpx2.URL(world.servers.nats_url("client"))
     known = {"nats_url": f"nats://{url.host}:{url.port}", "nats_username": url.username, "nats_password": url.password}
-    fleet = texts | {"processes": [], "public_url": world.servers.public_url} | known
+    urls = {"gateway_url": world.url, "public_url": world.servers.public_url}
+    fleet = texts | {"processes": []} | urls | known
     (tmp_path / "fleet.json").write_bytes(msgspec.json.encode(fleet))
     monkeypatch.setenv("AIDEVOS_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +26,7 @@ from aidevos.security.keys import ensure_signing_key, load_public_keys, load_rin
 from aidevos.security.service_keys import load_registrations, register
 from aidevos.security.tokens import NeedsLookup, TokenVerifier
 from aidevos.settings import load
+from tests.support.fake_gateway import FakeGateway
 
 Output = pytest.CaptureFixture[str]
 
@@ -70,11 +69,6 @@ class Fleets:
         self.calls.append((type, id, method, args))
         if self.failure is not None:
             raise self.failure
-
-    async def request(self, subject: str, payload: bytes, **options: Any) -> bytes:
-        token = {"id": "t1", "subject": "cli", "roles": ["admin"], "permissions": ["x:y"]}
-        times = {"created_at": "2026-11-29T00:00:00.000Z", "expires_at": "2026-11-29T00:15:00.000Z"}
-        return msgspec.json.encode({"items": [token | times], "next_cursor": None})
 
 
 @pytest.fixture
@@ -167,23 +161,31 @@ class TestToken:
 
 
 class TestTokens:
-    def test_the_list_shows_what_each_token_allows(self, fleet: Fleets, capsys: Output) -> None:
+    @pytest.fixture(autouse=True)
+    def known(self, home: Path, gateway: FakeGateway) -> None:
+        ensure_signing_key(home)
+        write_fleet(home, gateway.url, public_url=load().public_url)
+
+    def test_the_list_shows_what_each_token_allows(self, gateway: FakeGateway, capsys: Output) -> None:
+        token = {"id": "t1", "subject": "cli", "roles": ["admin"], "permissions": ["x:y"]}
+        times = {"created_at": "2026-11-29T00:00:00.000Z", "expires_at": "2026-11-29T00:15:00.000Z"}
+        gateway.answers["GET /access-tokens"] = 200, {"items": [token | times], "next_cursor": None}
+
         status = main(["tokens", "list"])
 
         header, row = [line.split() for line in capsys.readouterr().out.splitlines()]
         assert (status, header[0]) == (0, "ID")
         assert row == ["t1", "2026-11-29T00:00:00.000Z", "2026-11-29T00:15:00.000Z", "cli", "admin", "x:y"]
 
-    def test_a_token_is_revoked_by_its_id(self, fleet: Fleets, capsys: Output) -> None:
+    def test_a_token_is_revoked_by_its_id(self, gateway: FakeGateway, capsys: Output) -> None:
+        gateway.answers["DELETE /access-tokens/t1"] = 204, None
+
         assert main(["tokens", "revoke", "t1"]) == 0
-        assert fleet.calls == [("access_token", "t1", "revoke", None)]
 
-    def test_an_unknown_token_can_not_be_revoked(self, fleet: Fleets, capsys: Output) -> None:
-        fleet.failure = Failure("not-found", "this token doesn't exist")
+    def test_an_unknown_token_can_not_be_revoked(self, gateway: FakeGateway, capsys: Output) -> None:
+        assert_refused(main(["tokens", "revoke", "t1"]), capsys, "not-found", expected=5)
 
-        assert_refused(main(["tokens", "revoke", "t1"]), capsys, "this token doesn't exist")
-
-    def test_what_can_not_be_an_id_is_refused(self, fleet: Fleets, capsys: Output) -> None:
+    def test_what_can_not_be_an_id_is_refused(self, gateway: FakeGateway, capsys: Output) -> None:
         assert_refused(main(["tokens", "revoke", "x.y"]), capsys, "x.y", "aidevos tokens list")
 
 
@@ -230,27 +232,15 @@ class TestKeys:
 
 
 class TestOpenapi:
-    @pytest.fixture
-    def gateway(self) -> Iterator[str]:
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(200 if self.path == "/openapi.json" else 404)
-                self.end_headers()
-                self.wfile.write(b'{"openapi":"3.1.0"}')
+    @pytest.mark.parametrize("kind", ["openapi", "asyncapi"])
+    def test_it_prints_what_the_running_gateway_says(
+        self, home: Path, gateway: FakeGateway, capsys: Output, kind: str
+    ) -> None:
+        write_fleet(home, gateway.url)
+        gateway.answers[f"GET /{kind}.json"] = 200, {"version": "3.1.0"}
 
-            def log_message(self, *_: Any) -> None:
-                """Log nothing."""
-
-        with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield f"http://127.0.0.1:{server.server_port}"
-            server.shutdown()
-
-    def test_it_prints_what_the_running_gateway_says(self, home: Path, gateway: str, capsys: Output) -> None:
-        write_fleet(home, gateway)
-
-        assert main(["openapi"]) == 0
-        assert capsys.readouterr().out == '{"openapi":"3.1.0"}\n'
+        assert main([kind]) == 0
+        assert capsys.readouterr().out == '{"version":"3.1.0"}\n'
 
     def test_without_a_fleet_it_describes_the_services_as_shipped(self, home: Path, capsys: Output) -> None:
         assert main(["openapi"]) == 0

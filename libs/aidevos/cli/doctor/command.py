@@ -25,7 +25,11 @@ STATUS = {"ok": 0, "skipped": 0, "warning": 1, "error": 2}
 
 
 def doctor(as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False) -> None:
-    """Examine the fleet, and say what to do. Exit status: 0 if all is well, 1 with warnings, 2 with errors."""
+    """Examine the fleet, and say what to do.
+
+    It looks at the processes, files, NATS and MongoDB of the fleet under AIDEVOS_HOME. Exit status: 0 if all is well, 1
+    with warnings, 2 with errors.
+    """
     from aidevos.cli.doctor.patient import Patient
 
     findings = asyncio.run(examine(Patient(load())))

@@ -1,5 +1,5 @@
 """The methods by which the owner of a fleet puts stored objects into it, by `aidevos restore` and `objects import`,
-and stores them in today's schema, by `aidevos migrate`.
+and stores them in today's schema, by `aidevos objects migrate`.
 
 Promise: an object is loaded by a command of its own, so its host knows, its fence holds, and its version goes on. The
 state must be one that the type reads today, upcast where it is older.

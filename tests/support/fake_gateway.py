@@ -1,0 +1,74 @@
+"""A gateway that answers as a test says, for commands that talk HTTP."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+
+class Request(NamedTuple):
+    """A request as it came; `body` is decoded JSON, or None."""
+
+    method: str
+    path: str
+    params: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+
+
+class FakeGateway:
+    """Answers by method and path, and keeps the requests. `answers` holds a status and a JSON value, or a function."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.answers: dict[str, Any] = {}
+        self.requests: list[Request] = []
+
+    def answer(self, request: Request) -> tuple[int, Any]:
+        self.requests.append(request)
+        found = self.answers.get(f"{request.method} {request.path}", problem(404, "not-found", "there is nothing here"))
+        return found(request) if callable(found) else found
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> tuple[int, dict[str, Any]]:
+    """Return the answer of a failure."""
+    return status, {"type": "about:blank", "title": code, "status": status, "code": code, "detail": detail, **more}
+
+
+@contextmanager
+def fake_gateway() -> Iterator[FakeGateway]:
+    """Run a gateway on a free port."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def handle_one(self) -> None:
+            parts = urlsplit(self.path)
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            body = json.loads(content) if content else None
+            request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body)
+            status, value = gateway.answer(request)
+            kind = "application/problem+json" if status >= 400 else "application/json"
+            encoded = b"" if value is None else json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(encoded)))
+            self.end_headers()
+            self.wfile.write(encoded)
+
+        do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = handle_one
+
+        def log_message(self, *_: Any) -> None:
+            """Log nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        gateway = FakeGateway(f"http://127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield gateway
+        finally:
+            server.shutdown()
