@@ -1,4 +1,4 @@
-"""The API's description and the catalogue of errors as pages.
+"""The API's description and the catalogue of errors as pages, and the documentation as text.
 
 The first page is Swagger UI, vendored in `viewer/` with a script that updates it. The `type` of problem
 documents leads to the second.
@@ -15,6 +15,7 @@ from importlib.resources import files
 
 from aidevos.contracts.errors import CATALOGUE, CODES, Code, Failure
 
+from .documentation import Documentation
 from .http.request import HttpRequest
 from .http.responses import PAGE_POLICY, Header, HttpResponse
 from .http.versions import conditional_response
@@ -39,18 +40,23 @@ _FILES = {
 
 
 class Docs:
-    """The pages and their files, read once."""
+    """The pages and their files, read once, and the documentation."""
 
-    def __init__(self) -> None:
+    def __init__(self, documentation: Documentation) -> None:
+        self._documentation = documentation
         self.page = _read("index.html", _HTML)
         self._files = {name: _read(name, media_type) for name, media_type in _FILES.items()}
         self._files[CATALOGUE.rpartition("/")[2]] = _respond(errors_page().encode(), _HTML)
 
     async def file(self, request: HttpRequest) -> HttpResponse:
-        """Return a file that the page loads, or the catalogue of errors; raises `not-found`."""
-        file = self._files.get(request.path["file"])
+        """Return a file that the page loads, the catalogue of errors, or a page of the documentation.
+
+        Raises `not-found`.
+        """
+        path = "/".join(request.path.values())
+        file = self._files.get(path) or self._documentation.page(path)
         if file is None:
-            raise Failure("not-found", "the page has no such file")
+            raise Failure("not-found", "there is no such page or file")
         return conditional_response(request, file)
 
 

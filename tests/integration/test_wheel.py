@@ -108,6 +108,7 @@ def test_every_module_imports_and_every_file_of_the_checkout_is_there(installed:
         if path.is_file() and path.suffix != ".pyc"
     }
     assert files == {path for path in kept if path.suffix == ".py"} - {Path("aidevos/__init__.py")}
+    kept |= {Path("aidevos", path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")}
     assert all((installed.packages / path).is_file() for path in kept)
     # The subpackage `services` shadows the rule `services`, and can be called in its place.
     assert (found["shadowed"], found["same"]) == (["services"], True)

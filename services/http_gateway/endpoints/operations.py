@@ -21,6 +21,7 @@ from aidevos.settings import Settings
 from ..console_pages import ROOT, Console
 from ..docs import Docs
 from ..document import Document
+from ..documentation import PLAIN, Documentation
 from ..fleet_metrics import FleetMetrics
 from ..forwarder import Forwarder
 from ..health import Readiness
@@ -63,6 +64,8 @@ WELL = {
     "properties": {"ok": {"const": True}, "problems": {"type": "array", "items": {"type": "object"}}},
     "required": ["ok"],
 }
+INDEX, FULL = "List the pages of the documentation, as in llmstxt.org", "Show the documentation as one text"
+TEXT: dict[str, Any] = {"response": Text(PLAIN), "headers": ("If-None-Match",)}
 DOCUMENT: dict[str, Any] = {"response": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
 
 
@@ -74,12 +77,13 @@ class ServiceInfo(msgspec.Struct, kw_only=True):
     openapi: str = "/openapi.json"
     asyncapi: str = "/asyncapi.json"
     documentation: str = "/docs"
+    llms: str = "/llms.txt"
     console: str = ROOT
     health: str = "/health/ready"
 
 
 class OperationRouter(APIRouter):
-    """`/`, `/health`, `/fleet`, `/metrics`, `/openapi.json`, `/asyncapi.json`, `/docs` and `/console`.
+    """`/`, `/health`, `/fleet`, `/metrics`, `/openapi.json`, `/asyncapi.json`, `/docs`, `/llms.txt` and `/console`.
 
     `operators` guards internal information.
     """
@@ -109,13 +113,15 @@ class OperationRouter(APIRouter):
         self._hosts = hosts
         self._fleet_metrics = fleet_metrics
         self._operators = operators
-        self._docs = Docs()
+        self._documentation = Documentation(settings.public_url)
+        self._docs = Docs(self._documentation)
 
     def routes(self, guard_of: Callable[[Operation], Guard]) -> list[Route]:
         """Return the routes, including the files of `/docs`, which are not operations of the API."""
         (page,) = (operation for operation in self.operations if operation.path == "/docs")
         files = MethodDispatcher({"GET": (guard_of(page), self._docs.file)})
-        return [*super().routes(guard_of), Route("/docs/{file}", files), *Console().routes()]
+        paths = ("/{file}", "/{folder}/{file}", "/{folder}/{folder2}/{file}")
+        return [*super().routes(guard_of), *(Route(f"/docs{path}", files) for path in paths), *Console().routes()]
 
     @get("/", "service", "Name this service and its descriptions", response=ServiceInfo, **ROOT_PATH)
     async def service(self, request: HttpRequest) -> HttpResponse:
@@ -147,6 +153,14 @@ class OperationRouter(APIRouter):
     @get("/docs", "docs", "Show this document as a page", response=Text("text/html"))
     async def docs(self, request: HttpRequest) -> HttpResponse:
         return self._docs.page
+
+    @get("/llms.txt", "llms", INDEX, **TEXT)
+    async def llms(self, request: HttpRequest) -> HttpResponse:
+        return conditional_response(request, self._documentation.index)
+
+    @get("/llms-full.txt", "llms_full", FULL, **TEXT)
+    async def llms_full(self, request: HttpRequest) -> HttpResponse:
+        return conditional_response(request, self._documentation.full)
 
     @get("/fleet", "fleet", HOSTS, response=FleetHosts, permission=READ_FLEET, about=ABOUT_HOSTS, **GUARDED)
     async def fleet(self, request: HttpRequest) -> HttpResponse:
