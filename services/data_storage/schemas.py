@@ -10,12 +10,14 @@ error. Errors are therefore located only if that can't take long.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import jsonschema_rs
 import msgspec
 
-from aidevos.contracts.errors import Failure
+from aidevos.contracts.errors import DETAIL_LIMIT, FIELD_LIMIT, Failure, FieldError
+from aidevos.contracts.field_errors import MAX_ERRORS
 
 from .schema_cost import Cost, measure
 
@@ -29,6 +31,8 @@ MAX_DEPTH = 64
 # the library gathers all errors of every alternative.
 MAX_EVALUATIONS = 2_000_000
 MAX_EVALUATIONS_WITH_ALTERNATIVES = 5000
+# Up to this many evaluations, all errors are gathered, of which `MAX_ERRORS` are shown.
+MAX_EVALUATIONS_OF_ALL = 1000
 FIELD = "args.config.schema"
 
 
@@ -58,13 +62,22 @@ class Validator:
         if self._validator.is_valid(data):
             return
         count, depth = measure(data)
-        if count * self._cost.at_depth(depth) > self._limit:
+        evaluations = count * self._cost.at_depth(depth)
+        if evaluations > self._limit:
             detail = "the data doesn't match the collection's schema and is too large to locate the error"
             raise _invalid(detail, field)
+        errors = [_describe(error, field) for error in self._find_errors(data, evaluations)]
+        raise Failure("invalid", errors[0].detail, field=errors[0].field, errors=errors)
+
+    def _find_errors(self, data: Any, evaluations: int) -> list[jsonschema_rs.ValidationError]:
+        """Return the errors of data that break the schema, or only the first one if there may be many."""
+        if evaluations <= MAX_EVALUATIONS_OF_ALL:
+            return list(islice(self._validator.iter_errors(data), MAX_ERRORS))
         try:
             self._validator.validate(data)
         except jsonschema_rs.ValidationError as error:
-            raise _invalid(error.message, field + _format_path(error.instance_path)) from None
+            return [error]
+        raise AssertionError("the validator contradicts itself")
 
 
 def _check_size(schema: Any, field: str) -> None:
@@ -104,6 +117,13 @@ def _refusal(error: jsonschema_rs.ValidationError) -> str:
 
 def _format_path(path: Sequence[str | int]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+
+
+def _describe(error: jsonschema_rs.ValidationError, field: str) -> FieldError:
+    field += _format_path(error.instance_path)
+    if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.Required):
+        field += f".{error.kind.property}"
+    return FieldError(field[:FIELD_LIMIT], error.message[:DETAIL_LIMIT])
 
 
 def _invalid(detail: str, field: str) -> Failure:

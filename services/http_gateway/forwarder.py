@@ -65,8 +65,9 @@ class Forwarder:
         try:
             return await self.request(subject, payload, options)
         except Failure as failure:
-            if failure.field is not None:
-                failure.field = failure.field.removeprefix(within).removeprefix(".") or "body"
+            for named in (failure, *(failure.errors or ())):
+                if named.field is not None:
+                    named.field = named.field.removeprefix(within).removeprefix(".") or "body"
             raise
 
     async def bind_key(self, request: HttpRequest) -> None:
@@ -100,6 +101,10 @@ class Forwarder:
     def anonymous_options(self, request: HttpRequest) -> dict[str, Any]:
         """Return the same as `options`, without the request's credential."""
         return self.options(request) | {"authorization": ""}
+
+    def own_options(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the same as `options`, for a look-up of the gateway itself."""
+        return self.options(request) | {"authorization": self._credential()}
 
 
 def new_object_id(request: HttpRequest, type: str, *parts: str) -> str:

@@ -213,12 +213,20 @@ DETAIL_LIMIT = 1000
 FIELD_LIMIT = 256
 
 
+class FieldError(msgspec.Struct):
+    """One error of a body. `field` is the dotted path of the value, or of the property that is missing."""
+
+    field: str
+    detail: str
+
+
 class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     """RFC 9457 problem details.
 
     `type` is a URI reference, relative to the gateway, to the code's entry in the catalogue of errors.
-    `field` is the dotted path of the refused value. `retry_after` is in seconds. `error_id` finds the
-    log line of an `internal` error. `challenge` completes a login that needs a second factor.
+    `field` is the dotted path of the refused value. `errors` are all errors of a refused body.
+    `retry_after` is in seconds. `error_id` finds the log line of an `internal` error. `challenge`
+    completes a login that needs a second factor.
     """
 
     type: Annotated[str, msgspec.Meta(extra_json_schema={"format": "uri-reference"})]
@@ -227,6 +235,7 @@ class Problem(msgspec.Struct, omit_defaults=True, kw_only=True):
     code: str
     detail: str
     field: str | None = None
+    errors: list[FieldError] | None = None
     retry_after: float | None = None
     error_id: str | None = None
     challenge: str | None = None
@@ -250,6 +259,7 @@ class Failure(Exception):
         detail: str,
         *,
         field: str | None = None,
+        errors: list[FieldError] | None = None,
         retry_after: float | None = None,
         status: int | None = None,
         error_id: str | None = None,
@@ -264,6 +274,7 @@ class Failure(Exception):
         self.code = code
         self.detail = detail
         self.field = field if field is None or len(field) <= FIELD_LIMIT else field[:FIELD_LIMIT] + "…"
+        self.errors = errors
         self.status = status or (known.status if known else 400)
         self.title = known.title if known else code.replace("-", " ").capitalize()
         self.retryable = bool(known and known.retryable)
@@ -286,6 +297,7 @@ class Failure(Exception):
             code=self.code,
             detail=self.detail,
             field=self.field,
+            errors=self.errors,
             retry_after=self.retry_after,
             error_id=self.error_id,
             challenge=self.challenge,
@@ -310,6 +322,7 @@ class Failure(Exception):
             code,
             problem.detail,
             field=problem.field,
+            errors=problem.errors,
             retry_after=problem.retry_after,
             status=status,
             error_id=problem.error_id,

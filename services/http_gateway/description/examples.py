@@ -28,6 +28,7 @@ FIELDS: Json = {
     **dict.fromkeys(("current_password", "password"), "wheelbarrow at noon"),
     **dict.fromkeys(("method", "object_method"), "increment"),
     **dict.fromkeys(("object_type", "type"), "counter"),
+    "FieldError.field": "args.by", "FieldError.detail": "Expected `int`, got `str`",
     "Problem.status": 404, "detail": "there is nothing here", "title": "There is nothing here",
     "HostInfo.version": "0.1.0", "HostInfo.detail": "", "HostInfo.objects": 1200, "HostInfo.memory": 4_915_200,
     "service": "objects", "replica": 0, "incarnation": "host-objects-0.9f86d081884c7d65", "since": MOMENT,

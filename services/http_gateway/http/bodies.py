@@ -12,6 +12,7 @@ from starlette.types import Receive
 
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.field_errors import add_errors, locate
 
 T = TypeVar("T")
 MERGE_PATCH = "application/merge-patch+json"
@@ -20,8 +21,6 @@ JSON_PATCH = "application/json-patch+json"
 NAME_LIMIT = 200
 BODY_WITHIN = 60.0
 _media_type = re.compile(r'application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE).fullmatch
-_where = re.compile(r"`\$\.?(?P<path>[^`]*)`$")
-_unknown = re.compile(r"(?:unknown|required) field `(?P<name>.*?)`(?: - at|$)", re.DOTALL)
 
 
 class UnsupportedPatch(Failure):
@@ -128,7 +127,7 @@ def decode(decoder: msgspec.json.Decoder[T], body: bytes, deepest: str) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise Failure("invalid", str(error)[: 2 * NAME_LIMIT], field=_field_of(str(error))) from None
+        raise _invalid(error, decoder.type, body) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Failure("bad-request", f"the body isn't valid JSON: {error}"[: 2 * NAME_LIMIT], field="body") from None
     except RecursionError:
@@ -145,12 +144,10 @@ def _nests_freely(type: Any) -> bool:
     return type in (Any, msgspec.Raw) or any(map(_nests_freely, get_args(type)))
 
 
-def _field_of(message: str) -> str:
-    where, unknown = _where.search(message), _unknown.search(message)
-    path = [where["path"]] if where else []
-    if unknown:
-        path.append(unknown["name"])
-    return ".".join(path)[:NAME_LIMIT] or "body"
+def _invalid(error: msgspec.ValidationError, type: Any, body: bytes) -> Failure:
+    field = locate(error)[1].removeprefix(".")[:NAME_LIMIT] or "body"
+    failure = Failure("invalid", str(error)[: 2 * NAME_LIMIT], field=field)
+    return add_errors(failure, type, lambda: msgspec.json.decode(body))
 
 
 def _too_large(limit: int) -> Failure:

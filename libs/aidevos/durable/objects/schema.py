@@ -6,7 +6,6 @@ fields even in structs that allow them, and values that MongoDB can't hold.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -15,12 +14,11 @@ from msgspec import inspect
 
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.field_errors import add_errors, locate
 from aidevos.durable.store import codec
 
 T = TypeVar("T")
 Visit = Callable[[Any, str], None]
-_LOCATION = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?$", re.DOTALL)
-_NAMED_FIELD = re.compile(r"^Object (?:contains unknown|missing required) field `(?P<name>.*)`$")
 
 
 class Schema(Generic[T]):
@@ -58,7 +56,7 @@ class Schema(Generic[T]):
             value: T = decoder.decode(payload)
             codec.check_storable(value, self._field)
         except msgspec.ValidationError as error:
-            raise self._invalid(error) from None
+            raise self._invalid(error, lambda: loose(payload)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Failure("bad-request", f"the payload can't be read: {error}", field=self._field) from None
         except RecursionError:
@@ -73,16 +71,18 @@ class Schema(Generic[T]):
                 self._visit(value, self._field)
             converted: T = msgspec.convert(value, self.type, str_keys=True)
         except msgspec.ValidationError as error:
-            raise self._invalid(error) from None
+            raise self._invalid(error, lambda: value) from None
+        except Failure as unknown:
+            raise self._with_all_errors(unknown, lambda: value) from None
         return converted
 
-    def _invalid(self, error: msgspec.ValidationError) -> Failure:
-        match = _LOCATION.match(str(error))
-        what, path = (match["what"], match["path"] or "") if match else (str(error), "")
-        named = _NAMED_FIELD.match(what)
-        if named:
-            path += "." + named["name"]
-        return Failure("invalid", what, field=(self._field + path)[: codec.PATH_LIMIT])
+    def _invalid(self, error: msgspec.ValidationError, read: Callable[[], Any]) -> Failure:
+        what, path = locate(error)
+        failure = Failure("invalid", what, field=(self._field + path)[: codec.PATH_LIMIT])
+        return self._with_all_errors(failure, read)
+
+    def _with_all_errors(self, first: Failure, read: Callable[[], Any]) -> Failure:
+        return add_errors(first, self.type, read, self._field, closed=True)
 
 
 def nests_freely(information: inspect.Type, above: tuple[Any, ...] = ()) -> bool:
@@ -106,10 +106,10 @@ def _strict_visitor(information: inspect.Type, known: dict[Any, Visit]) -> Visit
         return _strict_struct_visitor(information, known)
     if isinstance(information, inspect.DictType):
         below = _strict_visitor(information.value_type, known)
-        return below and _each_visitor(below, dict, lambda value: value.items())
+        return below and _each_visitor(below, dict, lambda value: ((f".{key}", item) for key, item in value.items()))
     if isinstance(information, inspect.CollectionType):
         below = _strict_visitor(information.item_type, known)
-        return below and _each_visitor(below, list, enumerate)
+        return below and _each_visitor(below, list, lambda value: ((f"[{at}]", item) for at, item in enumerate(value)))
     if isinstance(information, inspect.UnionType):
         structs = [_strict_visitor(option, known) for option in information.types]
         members = [visit for visit in structs if visit is not None]
@@ -127,7 +127,8 @@ def _strict_struct_visitor(information: inspect.StructType, known: dict[Any, Vis
             return
         for name, item in value.items():
             if name not in fields and name != information.tag_field:
-                raise Failure("invalid", f"unknown field {name!r}", field=f"{path}.{name}"[: codec.PATH_LIMIT])
+                detail = f"Object contains unknown field `{name}`"
+                raise Failure("invalid", detail, field=f"{path}.{name}"[: codec.PATH_LIMIT])
             below = fields.get(name)
             if below is not None:
                 below(item, f"{path}.{name}")
@@ -142,7 +143,7 @@ def _strict_struct_visitor(information: inspect.StructType, known: dict[Any, Vis
 def _each_visitor(below: Visit, kind: type, items: Callable[[Any], Any]) -> Visit:
     def visit(value: Any, path: str) -> None:
         if isinstance(value, kind):
-            for key, item in items(value):
-                below(item, f"{path}.{key}")
+            for place, item in items(value):
+                below(item, path + place)
 
     return visit

@@ -105,7 +105,7 @@ def test_a_schema_that_is_too_deep_is_refused() -> None:
 @pytest.mark.parametrize(
     ("data", "field"),
     [
-        ({}, "data"),
+        ({}, "data.id"),
         ({"id": 1, "tags": ["a", 2]}, "data.tags[1]"),
         ({"id": "x"}, "data.id"),
         ({"id": 1, "at": {"more": {"x": True}}}, "data.at.more.x"),
@@ -128,6 +128,19 @@ def test_data_that_does_not_fit_is_refused_by_its_path_and_not_repeated(data: An
         validator.check(data, "data")
     assert refused.value.field == field
     assert repr(data) not in refused.value.detail
+
+
+def test_every_error_of_a_small_document_is_told_and_only_the_first_of_a_large_one() -> None:
+    schema = {"required": ["title"], "properties": {"tags": {"items": {"type": "string"}}}}
+    small, large = {"tags": [1, "a", 2]}, {"tags": [1] * 2000}
+
+    errors = []
+    for data in (small, large):
+        with pytest.raises(Failure) as refused:
+            Validator(schema).check(data, "data")
+        errors.append([error.field for error in refused.value.errors or []])
+
+    assert (sorted(errors[0]), len(errors[1])) == (["data.tags[0]", "data.tags[2]", "data.title"], 1)
 
 
 def doubling(levels: int) -> Any:

@@ -44,6 +44,11 @@ INTENDED: dict[str, str] = {
     r"/components/schemas/task[-.]?(Assignment|TaskState)/properties/trace/.*": "a task knows its trace",
     r"/(paths/~1|components/schemas/ServiceInfo)/.*": "the root names the service",
     r"/(paths/~1fleet~1settings|components/schemas/Setting(List)?)/.*": "operators see the gateway's settings",
+    r"/paths/~1durable-objects~1(\w+:)?{(object_)?id}(~1request)?/.*/parameters/path (object_)?id/schema/pattern": (
+        "objects are called by any name"
+    ),
+    r"/components/schemas/(session-)?Whoami/.*": "API keys know whom they act for",
+    r"/components/schemas/(FieldError/.*|Problem/properties/errors.*)": "a problem names all errors of a body",
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
     r"/components/schemas/(dead_letter-)?(DeadLetter|LetterPage|Letter|DeadLetterState)/.*/message_kept\b.*": (
         "letters without a valid credential keep no message"
