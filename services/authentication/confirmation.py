@@ -221,7 +221,7 @@ class ConfirmationDO(BaseDurableObject[ConfirmationState], type=CONFIRMATION_TYP
         await self.call(users.TYPE, self.id, "take_email", email=email, change=change)
 
     async def _load_own_user(self) -> User:
-        if not self.caller.acts_for(self.id, "profile:self"):
+        if not self.caller.acts_for(self.id, users.OWN_PROFILE):
             raise Failure("not-found", "this user doesn't exist")
         return msgspec.convert(await self.call(users.TYPE, self.id, "show"), User)
 

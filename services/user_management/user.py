@@ -33,6 +33,7 @@ from aidevos.contracts.confirmation import CONFIRMATION_TYPE
 from aidevos.contracts.merge_patch import merge_patch
 from aidevos.contracts.roles import RoleName
 from aidevos.contracts.users import (
+    OWN_PROFILE,
     SEARCH,
     TYPE,
     Email,
@@ -60,7 +61,6 @@ from .user_state import INDEXES, Announced, UserState, find, show
 
 READ_USERS = "users:read"
 MANAGE_USERS = "users:manage"
-OWN_PROFILE = "profile:self"
 Registrations = NewType("Registrations", AddressThrottle)
 # Pairs of an object type and a method without arguments. After the commit, the user tells the method of the
 # object under the user's ID. `ErasureHooks` erase the data that other types keep for an erased user.

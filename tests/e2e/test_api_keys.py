@@ -76,20 +76,37 @@ async def test_a_repeat_with_an_idempotency_key_makes_no_second_key(owner: Owner
     assert len((await owner.http.get("/api-keys", headers=owner.token)).json()["items"]) == 1
 
 
-@pytest.mark.parametrize("header", ["Authorization", "X-Api-Key"])
-async def test_a_key_acts_for_its_owner_over_http(owner: Owner, header: str) -> None:
+@pytest.mark.parametrize(
+    ("header", "scheme"), [("Authorization", "ApiKey "), ("Authorization", "Bearer "), ("X-Api-Key", "")]
+)
+async def test_a_key_acts_for_its_owner_over_http(owner: Owner, header: str, scheme: str) -> None:
     key = await owner.make()
-    value = shown(key) if header == "Authorization" else key["key"]
 
-    me = await owner.http.get("/users/me", headers={header: value})
+    me = await owner.http.get("/users/me", headers={header: scheme + key["key"]})
 
     assert (me.status_code, me.json()["id"]) == (200, owner.id)
+
+
+async def test_a_key_knows_whom_it_acts_for_and_what_it_may_do(owner: Owner) -> None:
+    full, narrow = await owner.make(), await owner.make("counter:read:id=clicks")
+
+    seen, little = [
+        (await owner.http.get("/auth/me", headers={"X-Api-Key": key["key"]})).json() for key in (full, narrow)
+    ]
+
+    own = (await owner.http.get("/auth/me", headers=owner.token)).json()
+    assert (seen["user"], seen["key"], seen["session"], seen["mfa"]) == (own["user"], full["id"], None, None)
+    assert (set(seen["permissions"]), own["key"]) == (set(SCOPES), None)
+    assert (little["user"]["id"], little["user"]["email"]) == (owner.id, None)
+    assert little["permissions"] == ["counter:read:id=clicks"]
 
 
 async def test_a_key_is_valid_over_nats(owner: Owner, over_nats: NatsEntryPoint, new_id: str) -> None:
     key = await owner.make()
 
-    assert await over_nats.call("counter", new_id, "increment", authorization=shown(key)) == 1
+    for number, scheme in enumerate(("ApiKey", "Bearer"), 1):
+        authorization = f"{scheme} {key['key']}"
+        assert await over_nats.call("counter", new_id, "increment", authorization=authorization) == number
     with pytest.raises(Failure, match="API key"):
         await over_nats.call("counter", new_id, "increment", authorization=shown(key)[:-1] + "~")
 

@@ -198,9 +198,15 @@ class SessionPage(msgspec.Struct, kw_only=True):
 
 
 class Whoami(msgspec.Struct, kw_only=True):
-    """The response to `GET /auth/me`; `mfa` is True if logins require a second factor."""
+    """The response to `GET /auth/me`: the user that the caller is or acts for, and what the caller may do.
+
+    After a login, `session` is its ID, and `mfa` is True if logins require a second factor. With an API key, `key` is
+    its ID, and `permissions` include scopes for single resources. Without the scope `profile:self`, such a caller sees
+    only the ID, the username and the roles of the user.
+    """
 
     user: User
     permissions: list[str]
-    session: str
-    mfa: bool
+    session: str | None = None
+    mfa: bool | None = None
+    key: str | None = None

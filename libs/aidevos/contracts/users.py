@@ -15,6 +15,8 @@ TYPE = "user"
 SEARCH = "search"
 # The event that every verifier of tokens subscribes to: roles or status have changed.
 ACCESS_CHANGED = f"event.{TYPE}.*.access_changed"
+# The permission of an API key to see and change its user's profile.
+OWN_PROFILE = "profile:self"
 USERNAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,46}[A-Za-z0-9])?"
 # The largest length of an e-mail address (RFC 5321); the object checks the rest.
 EMAIL_LIMIT = 254

@@ -81,7 +81,7 @@ class Audience(Generic[Reader]):
             # The key of a project sees only the events of that project.
             return False
         if event.type == users.TYPE:
-            return caller.has(READ_USERS) or caller.acts_for(event.object, "profile:self")
+            return caller.has(READ_USERS) or caller.acts_for(event.object, users.OWN_PROFILE)
         if event.type == SESSION_TYPE:
             own = isinstance(event.about, UserData) and caller.acts_for(event.about.user, "sessions:self")
             return own or caller.has(READ_USERS)

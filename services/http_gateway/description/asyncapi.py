@@ -69,7 +69,7 @@ VARIABLES = {
     "name": {"description": "The event's name"},
 }
 CALL_HEADERS = {
-    envelope.AUTHORIZATION: TEXT | {"description": "`Bearer <token>` or `ApiKey <key>`"},
+    envelope.AUTHORIZATION: TEXT | {"description": "`Bearer <token>`, or `Bearer` or `ApiKey` with an API key"},
     envelope.REQUEST_ID: TEXT | {"minLength": 1, "maxLength": envelope.REQUEST_ID_LIMIT},
     envelope.DEADLINE: TEXT | {"description": "Milliseconds that the caller still waits"},
     envelope.IF_MATCH: TEXT | {"description": 'The version to change, such as `"3"`, or `*`'},

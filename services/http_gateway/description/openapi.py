@@ -30,7 +30,7 @@ response carries `X-Request-Id`. Send a token as `Authorization: Bearer …`; `a
 SECURITY: Json = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     "api_key": {"type": "apiKey", "in": "header", "name": "X-Api-Key",
-                "description": "A key from `POST /api-keys`, also accepted as `Authorization: ApiKey …`."},
+                "description": "A key from `POST /api-keys`, or as `Authorization: Bearer …` or `ApiKey …`."},
     "cookie": {"type": "apiKey", "in": "cookie", "name": "__Host-aidevos_access",
                "description": "Set by a login with `?cookie=true`; on loopback without TLS, it has no prefix. Changes "
                "also require the header `X-CSRF-Token`."},

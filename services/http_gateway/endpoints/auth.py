@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from aidevos.contracts import access_tokens, audit, authentication, confirmation, subjects, users
-from aidevos.contracts.authentication import SESSION_TYPE, ProofBody, RecoveryCodes, RefreshBody
+from aidevos.contracts.authentication import SESSION_TYPE, ProofBody, RecoveryCodes, RefreshBody, Whoami
 from aidevos.contracts.confirmation import CONFIRM_PATH, CONFIRMATION_TYPE, RECOVERY_TYPE, RESET_PATH
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import read_public_keys
@@ -63,9 +63,15 @@ VERIFY = "Complete a login with its second factor"
 RENEW = "Exchange a refresh token for a new pair"
 DISABLE = "Remove the second factor"
 CHALLENGE = "Takes the challenge from `POST /auth/login`, which must come from the same client."
+ANY = "Requires an access token from a login, or an API key."
 REFRESH = "Takes the token from the body, or from the cookie of a login with `?cookie=true`."
 _refresh = msgspec.json.Decoder(RefreshBody)
 _proof = msgspec.json.Decoder(ProofBody)
+_user_shown = msgspec.json.Decoder(users.User)
+
+
+def _without_profile(user: users.User) -> users.User:
+    return msgspec.structs.replace(user, email=None, full_name="", settings={})
 
 
 def _session(request: HttpRequest, body: Any = None) -> str:
@@ -111,7 +117,6 @@ class AuthRouter(APIRouter):
     variables = (variable("session_id", "A session's ID"),)
     # fmt: off
     rows = (
-        get("/auth/me", "me", "Show the caller and its session", (OWN, "me"), authentication.Whoami, secret=True),
         get("/auth/sessions", "list_sessions", "List the caller's sessions", (OWN, "sessions"),
             authentication.SessionPage),
         delete("/auth/sessions/{session_id}", "end_session", "End a session of the caller", (SESSION, "end")),
@@ -146,6 +151,19 @@ class AuthRouter(APIRouter):
         # A new key signs only after every cached older key set has expired.
         max_age = int(min(KEYS_MAX_AGE, settings.key_notice / 2))
         self._keys_headers = (JSON_HEADER, (b"cache-control", f"public, max-age={max_age}".encode()))
+
+    @get("/auth/me", "me", "Show the caller, with its session or API key", response=Whoami, secret=True, needs=ANY)
+    async def me(self, request: HttpRequest) -> HttpResponse:
+        caller, forwarder = request.principal, self._forwarder
+        if not caller.key:
+            subject = subjects.call(SESSION_TYPE, _session(request), "me")
+            return HttpResponse(200, await forwarder.request(subject, b"{}", forwarder.options(request)), NO_STORE)
+        subject = subjects.call(users.TYPE, caller.subject, "show")
+        user = _user_shown.decode(await forwarder.request(subject, b"{}", forwarder.own_options(request)))
+        shown = user if caller.has(users.OWN_PROFILE) else _without_profile(user)
+        granted = caller.permissions | {f"{name}:{attribute}={value}" for name, attribute, value in caller.narrowed}
+        answer = Whoami(user=shown, permissions=sorted(granted), key=caller.key)
+        return HttpResponse(200, msgspec.json.encode(answer), NO_STORE)
 
     @post("/auth/login", "login", "Log in", body=authentication.LoginBody, **LOGIN)
     async def login(self, request: HttpRequest, body: authentication.LoginBody) -> HttpResponse:

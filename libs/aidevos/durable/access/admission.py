@@ -36,7 +36,9 @@ from aidevos.security.permissions import Principal
 from aidevos.security.tokens import NeedsLookup, TokenVerifier
 
 log = logging.getLogger(__name__)
-SCHEME = "apikey "
+# How a header that presents an API key begins, in lower case.
+KEY_SCHEMES = ("apikey ", f"bearer {api_keys.PREFIX}")
+_LONGEST_SCHEME = max(map(len, KEY_SCHEMES))
 KEY_TTL = 60.0
 LOOKUP_TIMEOUT = 5.0
 REPORT_INTERVAL = 20.0
@@ -246,11 +248,11 @@ class Admission:
 
 def is_key(authorization: str) -> bool:
     """True if an `Authorization` header presents an API key."""
-    return authorization[: len(SCHEME)].lower() == SCHEME
+    return authorization[:_LONGEST_SCHEME].lower().startswith(KEY_SCHEMES)
 
 
 def _parse_key(authorization: str) -> api_keys.KeyText:
-    return api_keys.parse(authorization[len(SCHEME) :].strip())
+    return api_keys.parse(authorization.partition(" ")[2].strip())
 
 
 def _claims_of(grant: contract.KeyGrant, now: float) -> Claims:

@@ -60,8 +60,11 @@ async def test_a_token_that_no_login_has_made_counts_as_it_was(world: World) -> 
     assert world.fleet.asked == []
 
 
-async def test_an_api_key_that_has_expired_since_counts_and_one_that_is_gone_does_not(world: World) -> None:
-    key = f"ApiKey {API_KEY.text}"
+@pytest.mark.parametrize("scheme", ["ApiKey", "Bearer", "bearer"])
+async def test_an_api_key_that_has_expired_since_counts_and_one_that_is_gone_does_not(
+    world: World, scheme: str
+) -> None:
+    key = f"{scheme} {API_KEY.text}"
     world.clock.advance(DAY)
     assert (await world.admission.admit_stored(key, NOW + 59)).key == API_KEY.id
     assert (await world.refusal(key, NOW + 60)).startswith("unauthenticated")
@@ -70,5 +73,5 @@ async def test_an_api_key_that_has_expired_since_counts_and_one_that_is_gone_doe
 
 
 async def test_nobody_is_nobody(world: World) -> None:
-    for nobody in (None, "", "Bearer x.y.z", "ApiKey adk_x", "Basic YTpi"):
+    for nobody in (None, "", "Bearer x.y.z", "ApiKey adk_x", "Bearer adk_x", "Basic YTpi"):
         assert (await world.refusal(nobody, NOW)).startswith("unauthenticated")
