@@ -90,6 +90,10 @@ class TestPathsAndMethods:
     async def test_an_unknown_path_is_404_and_a_trailing_slash_no_redirect(self, world: World, path: str) -> None:
         assert_problem(await world.http.get(world.url + path), 404, "not-found")
 
+    @pytest.mark.parametrize("path", ["/data/collections/", "/durable-objects/", f"{OBJECT}/"])
+    async def test_the_refusal_of_a_trailing_slash_says_so(self, world: World, path: str) -> None:
+        assert "without the slash" in (await world.http.get(world.url + path)).json()["detail"]
+
     @pytest.mark.parametrize(
         ("method", "path", "allowed"),
         [

@@ -180,6 +180,19 @@ def split_object_id(object_id: str) -> tuple[str, str]:
     return type, id
 
 
+def find_object(name: str) -> tuple[str, str]:
+    """Return (type, ID) of the object that `<type>:<name>` names. Raises `invalid`."""
+    type, colon, rest = name.partition(":")
+    if not colon or not is_type(type) or not rest:
+        detail = "name an object as <type>:<name>, with a type [a-z][a-z0-9_]* of at most 48 characters"
+        raise Failure("invalid", detail, field="object_id")
+    try:
+        return type, id_from_name(type, rest)
+    except Failure as failure:
+        failure.field = "object_id"
+        raise
+
+
 def id_from_name(type: str, name: str) -> str:
     """Return the ID of the object of this type with this name, the same in every language.
 

@@ -19,7 +19,7 @@ from ..catalogue import TypeCatalogue
 from ..forwarder import Forwarder, new_object_id
 from ..http import bodies, parameters
 from ..http.charges import Charges
-from ..http.parameters import ID_PATTERN, INTERNAL, PAGE, PROJECT, text, variable
+from ..http.parameters import ID_PATTERN, INTERNAL, OBJECT_NAME_PATTERN, PAGE, PROJECT, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import conditional_response, versioned_response
@@ -30,6 +30,7 @@ from .operations import LEFT_OUT
 
 OBJECTS, OBJECT = "/durable-objects", "/durable-objects/{object_id}"
 LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$"), PROJECT, *PAGE, INTERNAL)
+OBJECT_ID = "`<type>:<id>`, or `<type>:<name>` with any name that has no slash"
 NAMED = "Without `name`, the object gets a new ID."
 RAW = "Requires `objects:manage`, and a type whose `management` is `raw`."
 ALL_TYPES = "Without `type`, it lists all available types, one after another. " + LEFT_OUT
@@ -68,7 +69,7 @@ class DurableObjectRouter(APIRouter):
     about = "Durable objects of every type"
     permission = "objects:manage"
     body_limit = 0
-    variables = (variable("object_id", "`<type>:<id>`", f"^{subjects.TYPE_PATTERN}:{subjects.ID_PATTERN}$"),)
+    variables = (variable("object_id", OBJECT_ID, f"^{subjects.TYPE_PATTERN}:{OBJECT_NAME_PATTERN[1:]}"),)
     schemas: ClassVar[dict[str, Any]] = {
         "CreateBody": _schema("type", type=TYPE, name=NAME, state=STATE, project=MEMBER_OF),
         "ReplaceBody": _schema("state", state=STATE),
@@ -82,7 +83,7 @@ class DurableObjectRouter(APIRouter):
 
     @post(f"{OBJECT}/request", "request", "Call a method of an object", None, Result, RequestBody, **REQUEST)
     async def request(self, request: HttpRequest) -> HttpResponse:
-        type, id = subjects.split_object_id(request.path["object_id"])
+        type, id = request.object
         if not self._catalogue.is_open(type):
             # The body of a caller that may call nothing isn't read.
             request.require(CALL_METHODS)
@@ -151,7 +152,7 @@ class DurableObjectRouter(APIRouter):
         return await self._forwarder.request(subject, payload, self._forwarder.options(request))
 
     def _address(self, request: HttpRequest) -> tuple[str, str]:
-        type, id = subjects.split_object_id(request.path["object_id"])
+        type, id = request.object
         self._catalogue.check(type)
         return type, id
 

@@ -122,7 +122,7 @@ class VersionRouter(APIRouter):
         return await self._forwarder.request_with_body(subjects.call(type, id, method), payload, options)
 
     def _address(self, request: HttpRequest) -> tuple[str, str]:
-        type, id = subjects.split_object_id(request.path["object_id"])
+        type, id = request.object
         self._catalogue.check(type)
         return type, id
 

@@ -28,6 +28,7 @@ _digits = re.compile(r"[0-9]{1,9}").fullmatch
 
 Json = dict[str, Any]
 ID_PATTERN = f"^{subjects.ID_PATTERN}$"
+OBJECT_NAME_PATTERN = f"^[^/]{{1,{subjects.NAME_LIMIT}}}$"
 _ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"(, ?(W/)?"[!#-~]*")*)$'
 
 
@@ -79,7 +80,7 @@ SHARED = {
     parameter.name: parameter
     for parameter in (
         *PAGE,
-        variable("id", "The ID within the type", ID_PATTERN),
+        variable("id", "The ID within the type, or any name that has no slash", OBJECT_NAME_PATTERN),
         text("Idempotency-Key", _key, f"^{BARE_KEY}{{1,{REQUEST_ID_LIMIT}}}$", "header"),
         text("If-Match", "The version to change, as in `ETag`", _ENTITY_TAGS, "header"),
         text("If-None-Match", "The version that the caller already has", _ENTITY_TAGS, "header"),

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from aidevos.contracts.errors import Failure
+
 
 class Paths:
     """An ASGI application of routes, whose paths have variables like `{name}` for whole segments.
@@ -23,8 +25,11 @@ class Paths:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         values: list[str] = []
-        found = self._root.find(scope["path"].split("/"), 1, values)
+        segments = scope["path"].split("/")
+        found = self._root.find(segments, 1, values)
         if found is None:
+            if not segments[-1] and self._root.find(segments[:-1], 1, []):
+                raise Failure("not-found", "this path doesn't exist; without the slash at its end, it does")
             await self._default(scope, receive, send)
             return
         route, names = found

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 
 from starlette.types import Receive, Scope
 
+from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.limiter import Verdict
 from aidevos.security.permissions import ANONYMOUS, Principal
@@ -18,6 +19,8 @@ from .responses import RATE_LIMIT
 
 # The keys of the request's ID and of its caller in its scope.
 REQUEST_ID, PRINCIPAL = "aidevos.request_id", "aidevos.principal"
+# Stands for bytes of a path that are no UTF-8.
+UNDECODABLE = "\ufffd"
 # Headers that may occur once; it would be unclear which of two counts.
 _SINGLE = {
     b"authorization": "Authorization",
@@ -54,6 +57,14 @@ class HttpRequest:
     def path(self) -> dict[str, str]:
         """The values of the path's variables."""
         return self.scope["path_params"]  # type: ignore[no-any-return]
+
+    @property
+    def object(self) -> tuple[str, str]:
+        """The type and the ID of the object that the path's `object_id` names. Raises `invalid`."""
+        name = self.path["object_id"]
+        if UNDECODABLE in name:
+            raise Failure("invalid", "a name must be valid UTF-8", field="object_id")
+        return subjects.find_object(name)
 
     @property
     def target(self) -> str:
@@ -121,6 +132,21 @@ class HttpRequest:
         """Return when the client disconnects, which may never happen."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def object_of(scope: Scope) -> str:
+    """Return `<type>:<ID>` of the object that the path names, or an empty string if it names none."""
+    try:
+        return subjects.join_object_id(*subjects.find_object(scope.get("path_params", {}).get("object_id", "")))
+    except Failure:
+        return ""
+
+
+def logged_path(scope: Scope) -> str:
+    """Return the path, with an object's ID for its name, which may be an e-mail address."""
+    path: str = scope["path"]
+    name = scope.get("path_params", {}).get("object_id")
+    return path if name is None else path.replace(name, object_of(scope) or "?", 1)
 
 
 def group_of(scope: Scope) -> str:

@@ -14,11 +14,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.limiter import RateLimited
+from aidevos.durable.client.client import NO_ANSWER, Unanswered
 from aidevos.observability import metrics, request_ids, tracing
 from aidevos.observability.instruments import Distribution, Number
 from aidevos.observability.tracing import TraceContext
 
-from ..http.request import REQUEST_ID
+from ..http.cookies import SAFE_METHODS
+from ..http.request import REQUEST_ID, logged_path, object_of
 from ..http.responses import (
     POLICY,
     PRIVATE,
@@ -91,6 +93,8 @@ class ResponseMiddleware:
             if isinstance(error, RateLimited):
                 scope[RATE_LIMIT] = error.verdict
             failure = _failure_of(error, request_id)
+            if isinstance(failure, Unanswered) and scope["method"] in SAFE_METHODS:
+                failure.detail = NO_ANSWER
             await send_response(problem_response(failure), tagged)
             _record(failure, scope, request_id)
         seconds = perf_counter() - started
@@ -119,8 +123,8 @@ def describe_request() -> dict[str, str]:
     if scope is None:
         return {}
     found = {"request_id": scope[REQUEST_ID]}
-    type, colon, _ = (object_id := scope.get("path_params", {}).get("object_id", "")).partition(":")
-    return found | {"type": type, "object": object_id} if colon else found
+    object_id = object_of(scope)
+    return found | {"type": object_id.partition(":")[0], "object": object_id} if object_id else found
 
 
 def _find_headers(scope: Scope) -> dict[bytes, str]:
@@ -142,7 +146,7 @@ def _record(failure: Failure, scope: Scope, request_id: str) -> None:
         logging.WARNING if failure.status >= 500 else logging.INFO,
         "%s %s: %s",
         scope["method"],
-        scope["path"],
+        logged_path(scope),
         failure.code,
         extra={
             "request_id": request_id,

@@ -9,6 +9,8 @@ from starlette.types import Scope
 
 from aidevos.observability.tracing import FAILED, Segment, Span, TraceContext
 
+from ..http.request import logged_path
+
 UNMATCHED = "unmatched"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Stands for the status of a response that was cut off.
@@ -31,7 +33,7 @@ def end_trace(trace: TraceContext, scope: Scope, status: int, seconds: float, re
     attributes: dict[str, Any] = {
         "http.request.method": method if known else "_OTHER",
         "http.response.status_code": status,
-        "url.path": scope["path"],
+        "url.path": logged_path(scope),
         "url.scheme": scope["scheme"],
         "network.protocol.version": scope["http_version"],
         "aidevos.request.id": request_id,

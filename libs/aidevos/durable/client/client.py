@@ -43,6 +43,7 @@ SOON_FOR, SHARE_OF_WAIT, SHORTEST, LONGEST = 2.0, 0.25, 0.008, 0.1
 FIRST_ATTEMPT = 0.5
 # The server counts headers towards its payload limit and closes the connection of a client that exceeds it.
 HEADERS_ROOM = 32 * 1024
+NO_ANSWER = "no process answered before the deadline"
 # How the headers of the server's own reply begin, and what is in those of a failure.
 _UNTAKEN, _FAILED = b"NATS/1.0 503", b"\r\n%s:" % envelope.ERROR_CODE.encode()
 # Answers of a process that doesn't own the object, or no longer does. The owner's answer may still arrive.
@@ -78,6 +79,14 @@ async def send_query(
     """
     payload = msgspec.json.encode(args) if args else b""
     return msgspec.json.decode(await caller.request(subjects.query(type, name), payload, **options))
+
+
+class Unanswered(Failure):
+    """Raised if no process has answered before the deadline. A request that only reads has changed nothing."""
+
+    def __init__(self, *, may_have_changed: bool) -> None:
+        rest = "; the request may or may not have been applied" if may_have_changed else ""
+        super().__init__("unavailable", NO_ANSWER + rest, retry_after=1.0)
 
 
 class RequestIds:
@@ -250,7 +259,7 @@ class DurableObjectClient:
         key = inbox.encode()
         replies = self._waiting[key] = _Replies(loop)
         attempt, patience = 0, min(FIRST_ATTEMPT, self._attempt_timeout)
-        detail = "no process answered before the deadline; the request may or may not have been applied"
+        detail = ""
         try:
             while (remaining := end - loop.time()) > 0:
                 attempt += 1
@@ -276,7 +285,9 @@ class DurableObjectClient:
                     reply = await replies.next(min(end - now, pause_before_repeat(now - began, attempt)))
         finally:
             del self._waiting[key]
-        raise Failure("unavailable", detail, retry_after=1.0)
+        if detail:
+            raise Failure("unavailable", detail, retry_after=1.0)
+        raise Unanswered(may_have_changed=not (subject.startswith("query.") or envelope.QUERY_ONLY in headers))
 
     async def _on_message(self, message: Msg) -> None:
         """Take a reply from a connection that hands over no messages."""
