@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import importlib
 import sys
-import sysconfig
 import traceback
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Annotated, Any
 
 from typer import Argument, Option
 
 from aidevos.cli.errors import CommandError
+from aidevos.cli.user_modules import is_own, resources_in
 from aidevos.durable.objects.object import BaseDurableObject
-from aidevos.durable.objects.resources import Resource
 from aidevos.process.service import Service
 from aidevos.settings import load
 
@@ -96,7 +94,7 @@ def work(modules: Modules, name: Name = "") -> None:
 
     try:
         handlers = handlers_in(imported)
-        service = worker_service(handlers, group=group_name(modules), resources=_resources_in(imported))
+        service = worker_service(handlers, group=group_name(modules), resources=resources_in(imported))
         check(service)
     except TypeError as error:
         raise CommandError(str(error)) from None
@@ -136,7 +134,7 @@ def load_service(paths: Sequence[str]) -> Service:
             return each
     names = dict.fromkeys(name for path, cls in zip(paths, found, strict=True) for name in (path, cls.__module__))
     modules = [sys.modules[name.partition(":")[0]] for name in names]
-    return Service("objects", types=found, resources=_resources_in(modules))
+    return Service("objects", types=found, resources=resources_in(modules))
 
 
 def _load(path: str) -> Any:
@@ -152,12 +150,6 @@ def _load(path: str) -> Any:
     if not (is_class or isinstance(found, Service)):
         raise CommandError(f"{path} is neither a durable object class nor a Service")
     return found
-
-
-def _resources_in(modules: Iterable[ModuleType]) -> list[Resource[Any]]:
-    """Return the resources that the modules define or import, each once."""
-    values = [value for module in modules for value in vars(module).values()]
-    return list(dict.fromkeys(value for value in values if isinstance(value, Resource)))
 
 
 def _import(name: str, path: str) -> ModuleType:
@@ -176,8 +168,5 @@ def _place(error: Exception) -> str:
     """Return the file and line of a user's module at which an import failed, or "" if it failed before any."""
     if isinstance(error, SyntaxError):
         return ""  # Its own text names them.
-    libraries = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    foreign = (str(Path(__file__).parents[1]), *libraries)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if is_own(frame.filename)]
     return f" (in {own[-1].filename}, line {own[-1].lineno})" if own else ""

@@ -47,7 +47,7 @@ def token(
     Example: curl -H "Authorization: Bearer $(aidevos token --role admin)" …
     """
     if is_local():
-        print(_issue(role, permission, subject, _read_lifetime(lifetime)))
+        print(issue(role, permission, subject, _read_lifetime(lifetime)))
     elif role or permission or (subject, lifetime) != (SUBJECT, LIFETIME):
         raise CommandError(
             "a token with roles, permissions, a subject or a lifetime is issued where the fleet's home is"
@@ -56,7 +56,7 @@ def token(
         print(call(_find_token))
 
 
-def _issue(roles: list[str], permissions: list[str], subject: str, seconds: float) -> str:
+def issue(roles: list[str], permissions: list[str], subject: str, seconds: float) -> str:
     """Return a new token of the fleet on this machine, which has recorded it. Raises `CommandError`."""
     for each in roles:
         if each not in ROLES:

@@ -70,7 +70,7 @@ def older_ids(type: ObjectType, documents: Iterable[Mapping[str, Any]]) -> Itera
 
 def _try(type: ObjectType, document: Mapping[str, Any], schema: int) -> Problem | None:
     try:
-        state = type.load_state(_plain(document.get("state")), schema)
+        state = type.load_state(plain_state(document.get("state")), schema)
         type.encode_state(state)
         type.check_state(state)
     except msgspec.ValidationError as error:
@@ -86,6 +86,6 @@ def _try(type: ObjectType, document: Mapping[str, Any], schema: int) -> Problem 
     return None
 
 
-def _plain(state: Any) -> dict[str, Any]:
+def plain_state(state: Any) -> dict[str, Any]:
     """Return a state as maps and lists, as an activation gets it."""
     return codec.decode(bytes(state.raw)) if state is not None else {}

@@ -87,12 +87,19 @@ CHORES = Backoff(1.0, 1.0)
 PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, Peers, TokenVerifier})
 
 
-def run(service: Service, settings: Settings | None = None, *, name: str = "", reports_health: bool = True) -> None:
+def run(
+    service: Service,
+    settings: Settings | None = None,
+    *,
+    name: str = "",
+    reports_health: bool = True,
+    on_joined: Callable[[], None] = lambda: None,
+) -> None:
     """Run a process of the service until SIGTERM or SIGINT, by default with the settings of its environment.
 
     Its log lines and traces have this name, by default that of the service. With `reports_health`, it answers for the
-    health of the service. An invalid setting or declaration ends the
-    process with one line and status 2.
+    health of the service. `on_joined` is called whenever it begins to serve, as one host or another. An invalid setting
+    or declaration ends the process with one line and status 2.
     """
     try:
         check(service)
@@ -103,15 +110,17 @@ def run(service: Service, settings: Settings | None = None, *, name: str = "", r
     (collect_in_slices if service.types else collect_rarely)()
     try:
         with observing(settings, name or service.name):
-            uvloop.run(_serve_and_leave(service, settings, reports_health))
+            uvloop.run(_serve_and_leave(service, settings, reports_health, on_joined))
     except SettingsError as error:
         raise SystemExit(_report_error(error)) from None
 
 
-async def _serve_and_leave(service: Service, settings: Settings, reports_health: bool) -> None:
+async def _serve_and_leave(
+    service: Service, settings: Settings, reports_health: bool, on_joined: Callable[[], None]
+) -> None:
     within, status = LEAVE_INTERRUPTED_WITHIN, 2
     try:
-        if await serve(service, settings, reports_health=reports_health, leave=leave_within):
+        if await serve(service, settings, reports_health=reports_health, on_joined=on_joined, leave=leave_within):
             within = LEAVE_WITHIN
         status = 0
     finally:
@@ -140,6 +149,7 @@ async def serve(
     settings: Settings,
     *,
     reports_health: bool = True,
+    on_joined: Callable[[], None] = lambda: None,
     leave: Callable[[float], None] = lambda seconds: None,
 ) -> bool:
     """Run the service until cancelled or until SIGTERM or SIGINT. Raises `SettingsError`.
@@ -153,9 +163,9 @@ async def serve(
         if not await process.start():
             return False
         if service.types:
-            await process.host(reports_health=reports_health)
+            await process.host(reports_health=reports_health, on_joined=on_joined)
         else:
-            await process.stand_by(reports_health=reports_health)
+            await process.stand_by(reports_health=reports_health, on_joined=on_joined)
     return True
 
 
@@ -263,13 +273,13 @@ class _Process:
         self._lost.set()
         self._leave(LEAVE_LOST_WITHIN)
 
-    async def host(self, *, reports_health: bool) -> None:
+    async def host(self, *, reports_health: bool, on_joined: Callable[[], None]) -> None:
         """Serve the service's types, as one incarnation after another, until a signal stops the process."""
         while not self._stop.is_set():
             try:
                 async with self._open_calls() as calls:
                     self._current = host = self._new_host(calls, reports_health=reports_health)
-                    await serve_incarnation(host, self._stop, self._settings.drain_timeout, self._lost)
+                    await serve_incarnation(host, self._stop, self._settings.drain_timeout, self._lost, on_joined)
                     if host.lease.rolled_back:
                         # Another host may still own what the servers have forgotten. It will notice within this time.
                         await finish_unless(self._stop, asyncio.sleep(self._settings.lease))
@@ -292,10 +302,11 @@ class _Process:
                 log.warning("joining the fleet failed, trying again: %r", error)
             await pauses.wait()
 
-    async def stand_by(self, *, reports_health: bool) -> None:
+    async def stand_by(self, *, reports_health: bool, on_joined: Callable[[], None]) -> None:
         """Run only the chores, until a signal stops the process."""
         if reports_health:
             await self._fleet.connection.subscribe(subjects.health(self._service.name), cb=self._on_health)
+        on_joined()
         await self._stop.wait()
 
     @asynccontextmanager
@@ -466,11 +477,16 @@ async def _repeat(chore: Callable[..., Awaitable[None]], resources: Resources) -
 
 
 async def serve_incarnation(
-    host: Host, stop: asyncio.Event, drain_timeout: float, lost: asyncio.Event | None = None
+    host: Host,
+    stop: asyncio.Event,
+    drain_timeout: float,
+    lost: asyncio.Event | None = None,
+    on_joined: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until `stop` is set or the lease is lost, or not at all if the host can't join the fleet now.
 
-    The host drains when `stop` is set, and drops everything at once when `lost` is.
+    The host drains when `stop` is set, and drops everything at once when `lost` is. `on_joined` is called once it has
+    joined.
     """
     async with AsyncExitStack() as cleanup:
         cleanup.push_async_callback(host.abandon)
@@ -479,6 +495,7 @@ async def serve_incarnation(
         except (NatsError, OSError) as error:
             log.warning("joining the fleet failed, trying again: %s", error)
             return
+        on_joined()
         await wait_for_first(stop, host.lease.lost)
         if host.lease.lost.is_set():
             LEASE_LAPSES.inc()

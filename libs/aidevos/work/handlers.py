@@ -116,14 +116,14 @@ def handlers_in(modules: Iterable[ModuleType], *, built_in: bool = False) -> dic
     Raises `TypeError` for two handlers of one kind and, unless `built_in`, for a reserved kind.
     """
     found: dict[str, TaskHandler] = {}
-    for module in modules:
-        for value in dict.fromkeys(each for each in vars(module).values() if hasattr(each, _MARK)):
-            handler = handler_of(value)
-            if handler.kind in found:
-                raise TypeError(f"two functions handle tasks of the kind {handler.kind!r}")
-            if not built_in and handler.kind.partition(".")[0] in RESERVED:
-                raise TypeError(f"{handler.kind!r} is reserved for built-in kinds, which are {', '.join(KINDS)}")
-            found[handler.kind] = handler
+    # A module may import the function of another one.
+    for value in dict.fromkeys(each for module in modules for each in vars(module).values() if hasattr(each, _MARK)):
+        handler = handler_of(value)
+        if handler.kind in found:
+            raise TypeError(f"two functions handle tasks of the kind {handler.kind!r}")
+        if not built_in and handler.kind.partition(".")[0] in RESERVED:
+            raise TypeError(f"{handler.kind!r} is reserved for built-in kinds, which are {', '.join(KINDS)}")
+        found[handler.kind] = handler
     return found
 
 

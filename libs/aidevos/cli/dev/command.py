@@ -1,0 +1,67 @@
+"""`aidevos dev`: serves a user's code, and each change of it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument
+
+from aidevos.cli.dev.target import find_target
+from aidevos.settings import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aidevos.cli.dev.loop import Loop
+    from aidevos.process.fleet import Fleet
+
+# Seconds: the life of the token, and those beyond the time to drain in which a process ends.
+TOKEN_LIFE = 8 * 3600.0
+MORE = 5.0
+# Seconds within which a fleet that is up answers.
+READY_WITHIN = 2.0
+
+
+def dev(
+    code: Annotated[
+        str, Argument(metavar="FILE|MODULE|PACKAGE", help="Your code, such as shop.py, shop.carts or the folder shop.")
+    ],
+) -> None:
+    """Serve all object types and tasks in your code, and each change of it within a second.
+
+    The local fleet is started if it isn't up, and stays up at the end.
+    """
+    target, settings = find_target(code), load()
+
+    from aidevos.cli.dev.loop import Loop
+    from aidevos.cli.dev.screen import Screen
+    from aidevos.cli.tokens import issue
+
+    fleet = _ensure_up(settings.home)
+    token = issue(["admin"], [], "dev", TOKEN_LIFE)
+    screen = Screen(target.name, fleet.gateway_url, token)
+    asyncio.run(_run(Loop(target, screen, settings.drain_timeout + MORE)))
+    print("The fleet stays up; `aidevos down` stops it.")
+
+
+def _ensure_up(home: Path) -> Fleet:
+    """Return the fleet under this home, after starting it unless it is ready. Raises `CommandError`."""
+    from aidevos.cli.local import up
+    from aidevos.process.fleet import FLEET_FILE, load_fleet
+    from aidevos.process.supervised import wait_until_ready
+
+    if not ((home / FLEET_FILE).exists() and wait_until_ready(load_fleet(home).gateway_url, READY_WITHIN)):
+        up()
+    return load_fleet(home)
+
+
+async def _run(loop: Loop) -> None:
+    """Run until SIGINT or SIGTERM. A second one leaves without waiting for what is in progress."""
+    running = asyncio.ensure_future(loop.run())
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    with suppress(asyncio.CancelledError):
+        await running
