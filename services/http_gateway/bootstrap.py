@@ -40,7 +40,7 @@ from aidevos.process.death_reports import reporting_deaths
 from aidevos.process.observation import observing
 from aidevos.process.presence import Presence, keep_present, open_presence
 from aidevos.process.probes import answering_probes
-from aidevos.process.scraping import answer_gateways, showing_metrics
+from aidevos.process.scraping import GatewayAnswers, showing_metrics
 from aidevos.process.stack import AccessControl, background, open_connection
 from aidevos.process.stopping import LEAVE_LOST_WITHIN, leave_within, stop_signalled
 from aidevos.security.credentials import ServiceCredential
@@ -69,7 +69,9 @@ from .http.cookies import Cookies
 from .http.guard import AnonymousGuard, CredentialGuard, Guard, PublicGuard
 from .http.paths import Paths
 from .http.protocol import ConnectionLimits, ProblemProtocol
-from .live.hub import Hub, StreamLimits
+from .live.figures import Sampler
+from .live.hub import Hub
+from .live.readers import Readers, StreamLimits
 from .live.subscriber import Subscriber, request_as_reader
 from .middleware.cors import Cors
 from .middleware.responses import ResponseMiddleware, describe_request
@@ -118,8 +120,9 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack, stop: asyn
     await stack.enter_async_context(control.following(routes))
     forwarder = Forwarder(fleet.client, credential.authorization, settings)
     audience: Audience[Subscriber] = Audience(request_as_reader(forwarder, credential.authorization))
-    hub = Hub(fleet.bus, audience, control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
-    await stack.enter_async_context(background(hub.follow))
+    readers = Readers(control.admission, StreamLimits(settings.max_streams, settings.max_caller_streams))
+    hub, sampler = Hub(fleet.bus, audience, readers), Sampler(fleet.connection, readers)
+    await stack.enter_async_context(background(hub.follow, sampler.keep_sampling, readers.keep_checking))
     await fleet.connection.subscribe(subjects.health(SERVICE), cb=partial(_report_health, settings.replica, health))
     readiness = Readiness(fleet.connection, _service_names(settings), table)
     present = partial(_describe, settings.replica, time.time(), health)
@@ -130,8 +133,8 @@ async def _open(settings: Settings, stack: contextlib.AsyncExitStack, stop: asyn
     await stack.enter_async_context(answering_probes(settings, health))
     replica = _replica(settings)
     await stack.enter_async_context(showing_metrics(settings, SERVICE, replica, version("aidevos"), health))
-    await answer_gateways(fleet.connection, SERVICE, replica)
-    parts = (forwarder, catalogue, control.admission, control.limiter, table, hub, readiness, health)
+    await GatewayAnswers(fleet.connection, SERVICE, replica, health).start()
+    parts = (forwarder, catalogue, control.admission, control.limiter, table, hub, sampler, readiness, health)
     return build(settings, fleet.connection, *parts)
 
 
@@ -144,6 +147,7 @@ def build(
     limiter: RateLimiter,
     table: RouteTable,
     hub: Hub,
+    sampler: Sampler,
     readiness: Readiness,
     health: Health,
 ) -> ASGIApp:
@@ -163,6 +167,7 @@ def build(
         Document(lambda internal: asyncapi.describe(catalogue.descriptions, internal), lambda: catalogue.generation),
         Hosts(connection),
         FleetMetrics(connection),
+        sampler,
         credentials(fleet.READ),
     )
     special: dict[type[APIRouter], APIRouter] = {

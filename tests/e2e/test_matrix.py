@@ -265,6 +265,9 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     for type in TYPES
     for method, payload in (("_create", b"{}"), ("_read", b"{}"), ("_replace", b'{"state":{}}'), ("_delete", b"{}"))
 }
+ROWS |= {(type.object_type, "_pending"): (b"{}", MANAGERS if type.management == "raw" else set()) for type in TYPES} | {
+    (type.object_type, "_hibernate"): (b"{}", MANAGERS) for type in TYPES
+}
 # Methods for hosts alone, unknown to the gateway.
 INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}", "_vanish": b'{"project":"p"}'}
 ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}

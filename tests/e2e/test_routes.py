@@ -100,6 +100,8 @@ ROWS: dict[str, Row] = {
     "GET /durable-objects/{object_id}": Row(403, 403, 403, 403, 404),
     "PUT /durable-objects/{object_id}": Row(403, 403, 403, 403, 404, {"state": {}}),
     "DELETE /durable-objects/{object_id}": Row(403, 403, 403, 403, 404),
+    "GET /durable-objects/{object_id}/pending": Row(403, 403, 403, 403, 404),
+    "POST /durable-objects/{object_id}/hibernate": Row(403, 403, 403, 403, 404),
     "GET /durable-objects/{object_id}/versions": Row(403, 403, 403, 403, 404),
     "GET /durable-objects/{object_id}/versions/{version}": Row(403, 403, 403, 403, 404),
     "GET /durable-objects/{object_id}/versions/{version}/patch": Row(403, 403, 403, 403, 404),
@@ -196,6 +198,7 @@ ROWS: dict[str, Row] = {
     "DELETE /dead-letters/{letter_id}": Row(403, 403, 403, 403, 204),
     "GET /audit": Row(403, 200, 403, 403, 200),
     "GET /fleet": Row(403, 403, 403, 403, 200),
+    "GET /fleet/live": Row(403, 403, 403, 403, 200),
     "GET /fleet/settings": Row(403, 403, 403, 403, 200),
     "GET /metrics": Row(403, 403, 403, 403, 200),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -14,12 +15,22 @@ from nats.aio.msg import Msg
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts import subjects
-from aidevos.contracts.fleet import FleetHosts, HostInfo, MetricShare, ProcessMetrics
+from aidevos.contracts.fleet import (
+    FIGURES,
+    BusyObject,
+    FleetFigures,
+    FleetHosts,
+    HostInfo,
+    MetricShare,
+    ProcessFigures,
+    ProcessMetrics,
+)
 from aidevos.observability.exposition import OPENMETRICS
 from aidevos.security.keys import load_signing_key
 from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.endpoints import operations
 from services.http_gateway.http.protocol import HEAD_LIMIT
+from services.http_gateway.live import figures as live_figures
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
 from tests.support.metrics import parse
 from tests.support.servers import Servers
@@ -406,6 +417,62 @@ class TestMetrics:
         refused = await world.anonymous.get("/metrics?fleet=true", headers=world.authorized("user", permissions=()))
 
         assert_problem(refused, 403, "forbidden")
+
+
+class TestFigures:
+    async def test_readers_share_samples_and_nobody_is_asked_without_readers(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(live_figures, "SAMPLE_EVERY", 0.1)
+        connection, asked = world.host.connection, []
+
+        async def answer(message: Msg) -> None:
+            asked.append(message.data)
+            count = len(asked)
+            found = ProcessFigures("objects-0", 10 * count, count, 0, 0, 7, 70, 0, [BusyObject("counter:hot", 3.0)])
+            await connection.publish(message.reply, msgspec.msgpack.encode(found))
+            await connection.publish(message.reply, b"no figures")
+
+        async def read(count: int) -> list[FleetFigures]:
+            found: list[FleetFigures] = []
+            async with world.http.stream("GET", "/fleet/live", timeout=10) as stream:
+                assert stream.headers["content-type"] == "text/event-stream"
+                async for line in stream.aiter_lines():
+                    if line.startswith("data: "):
+                        found.append(msgspec.json.decode(line.removeprefix("data: "), type=FleetFigures))
+                        if len(found) == count:
+                            break
+            return found
+
+        subscription = await connection.subscribe(subjects.FLEET_METRICS, cb=answer)
+        await connection.flush()
+        try:
+            assert asked == []
+            first, second = await asyncio.gather(read(2), read(2))
+            await eventually_quiet(asked)
+        finally:
+            await subscription.unsubscribe()
+
+        assert first == second
+        assert set(asked) == {FIGURES}
+        assert first[0].requests is None
+        assert first[1].latency == pytest.approx(0.1)
+        assert [load.objects for load in first[1].processes if load.process == "objects-0"] == [7]
+        assert BusyObject("counter:hot", 3.0) in first[1].busiest
+
+    async def test_only_operators_follow_the_figures(self, world: World) -> None:
+        refused = await world.anonymous.get("/fleet/live", headers=world.authorized("user", permissions=()))
+
+        assert_problem(refused, 403, "forbidden")
+
+
+async def eventually_quiet(asked: list[bytes]) -> None:
+    """Return once nobody has been asked for a second."""
+    async with asyncio.timeout(10):
+        before = -1
+        while len(asked) != before:
+            before = len(asked)
+            await asyncio.sleep(1)
 
 
 class TestBugs:

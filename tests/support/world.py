@@ -283,4 +283,8 @@ class HttpEntryPoint:
             return "PUT", path, payload
         if method == "_delete":
             return "DELETE", path, None
+        if method == "_pending":
+            return "GET", f"{path}/pending", None
+        if method == "_hibernate":
+            return "POST", f"{path}/hibernate", None
         return "POST", f"{path}/request", b'{"method":"' + method.encode() + b'","args":' + payload + b"}"

@@ -16,6 +16,9 @@ VERSIONS = "_versions"
 READ_VERSION = "_read_version"
 COMPARE = "_compare_versions"
 RESTORE = "_restore"
+# What an object has yet to do, and its departure from memory; for operators.
+PENDING = "_pending"
+HIBERNATE = "_hibernate"
 # Deletes an object together with its project; for services.
 VANISH = "_vanish"
 # Makes an object what was stored elsewhere, or only checks that; for the owner of the fleet.
@@ -97,6 +100,40 @@ class Comparison(msgspec.Struct, kw_only=True):
     before: int
     after: int
     patch: list[dict[str, Any]]
+
+
+class PendingAlarm(msgspec.Struct, kw_only=True):
+    """An alarm of an object, without its payload.
+
+    It rings at `at`, after `failed` attempts, and then every `every` seconds if that isn't null. `due` is its regular
+    time.
+    """
+
+    name: str
+    at: str
+    due: str
+    every: float | None
+    failed: int
+
+
+class PendingMessage(msgspec.Struct, kw_only=True):
+    """A message in an object's outbox, without its payload of `size` bytes."""
+
+    kind: Literal["event", "tell", "letter"]
+    subject: str
+    at: str
+    size: int
+
+
+class PendingWork(msgspec.Struct, kw_only=True):
+    """What an object has yet to do: its alarms, the next one first, and its outbox, the oldest message first.
+
+    `outbox` has at most 100 messages, and `outbox_count` is the number of all.
+    """
+
+    alarms: list[PendingAlarm]
+    outbox: list[PendingMessage]
+    outbox_count: int
 
 
 class SearchPage(msgspec.Struct, kw_only=True):

@@ -114,6 +114,11 @@ class Counter(Instrument[Number]):
 
     kind = "counter"
 
+    @property
+    def total(self) -> float:
+        """The number over all label values."""
+        return sum(child.value for child in self._children.values())
+
     def inc(self, amount: float = 1.0) -> None:
         """Count, if the metric has no labels."""
         self.labels().inc(amount)
@@ -197,6 +202,11 @@ class Histogram(Instrument[Distribution]):
         self._bounds = (*map(str, self.buckets), "+Inf")
         super().__init__(name, about, labels, most=most)
 
+    @property
+    def total(self) -> float:
+        """The sum of all values."""
+        return sum(child.sum for child in self._children.values())
+
     def observe(self, value: float, trace_id: str | None = None) -> None:
         """Count a value, if the metric has no labels."""
         self.labels().observe(value, trace_id)
@@ -232,6 +242,11 @@ class Reading(Family):
 
     def forget(self, owner: object) -> None:
         self._sources.pop(owner, None)
+
+    @property
+    def total(self) -> float:
+        """The sum over all sources and label values."""
+        return sum(sum(read(owner).values()) for owner, read in list(self._sources.items()))
 
     def collect(self) -> Iterable[Metric]:
         found: dict[Values, list[float]] = {}

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from time import perf_counter
 
 import msgspec
 from nats.aio.msg import Msg
 
 from aidevos.contracts import subjects
-from aidevos.contracts.fleet import ProcessMetrics
+from aidevos.contracts.fleet import FIGURES, BusyObject, ProcessFigures, ProcessMetrics
 from aidevos.durable.client.connection import Connection, is_inbox
+from aidevos.observability import metrics
 from aidevos.observability.exposition import OPENMETRICS, shares
 from aidevos.observability.health import Health
 from aidevos.observability.metrics import LOOP_LAG, PROCESS_INFO, measuring
@@ -53,14 +53,54 @@ async def showing_metrics(
         yield
 
 
-async def answer_gateways(connection: Connection, service: str, replica: str, host: str = "") -> None:
-    """Reply to gateways with the metrics of this process, for as long as it is connected.
+class GatewayAnswers:
+    """The answers of a process to gateways that ask for its metrics or its figures.
 
-    `host` is the name of its lease, if it hosts objects.
+    `host` is the name of its lease, if it hosts objects, and `find_busiest` returns the objects with the most turns.
     """
-    await connection.subscribe(
-        subjects.FLEET_METRICS, cb=partial(_answer, connection, {"service": service, "replica": replica}, host)
-    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        service: str,
+        replica: str,
+        health: Health,
+        *,
+        host: str = "",
+        find_busiest: Callable[[], list[BusyObject]] = list,
+    ) -> None:
+        self._connection = connection
+        self._service = service
+        self._replica = replica
+        self._health = health
+        self._host = host
+        self._find_busiest = find_busiest
+
+    async def start(self) -> None:
+        """Answer for as long as the process is connected."""
+        await self._connection.subscribe(subjects.FLEET_METRICS, cb=self._answer)
+
+    async def _answer(self, message: Msg) -> None:
+        if is_inbox(message.reply.encode()):
+            answer = self._figures() if message.data == FIGURES else self._metrics(message.data)
+            await self._connection.publish(message.reply, msgspec.msgpack.encode(answer))
+
+    def _metrics(self, wanted: bytes) -> ProcessMetrics:
+        labels = {"service": self._service, "replica": self._replica}
+        return ProcessMetrics(self._host, shares(labels, with_exemplars=wanted == OPENMETRICS.encode()))
+
+    def _figures(self) -> ProcessFigures:
+        return ProcessFigures(
+            f"{self._service}-{self._replica}",
+            requests=metrics.HTTP_REQUESTS.total,
+            seconds=metrics.HTTP_SECONDS.total,
+            failures=metrics.FAILURES.total,
+            dead_letters=metrics.DEAD_LETTERS.total,
+            objects=metrics.ACTIVE_OBJECTS.total,
+            memory=metrics.ACTIVE_BYTES.total,
+            problems=len(self._health.problems()),
+            busiest=self._find_busiest(),
+        )
 
 
 async def _measure_lag() -> None:
@@ -69,12 +109,6 @@ async def _measure_lag() -> None:
         due = perf_counter() + LAG_EVERY
         await asyncio.sleep(LAG_EVERY)
         LOOP_LAG.observe(max(0.0, perf_counter() - due))
-
-
-async def _answer(connection: Connection, labels: dict[str, str], host: str, message: Msg) -> None:
-    if is_inbox(message.reply.encode()):
-        found = shares(labels, with_exemplars=message.data == OPENMETRICS.encode())
-        await connection.publish(message.reply, msgspec.msgpack.encode(ProcessMetrics(host, found)))
 
 
 def _address(settings: Settings, server: asyncio.Server) -> str:

@@ -59,7 +59,7 @@ from aidevos.process.limits import limits_of
 from aidevos.process.observation import observing
 from aidevos.process.presence import Presence, keep_present, open_presence
 from aidevos.process.probes import answering_probes
-from aidevos.process.scraping import answer_gateways, showing_metrics
+from aidevos.process.scraping import GatewayAnswers, showing_metrics
 from aidevos.process.service import Service
 from aidevos.process.stack import AccessControl, background, open_connection, open_lease_connection
 from aidevos.process.stopping import (
@@ -239,7 +239,15 @@ class _Process:
         self._fleet = await self._stack.enter_async_context(
             open_connection(settings, self._fleet_name, self._credential.authorization, types=self._registry.types)
         )
-        await answer_gateways(self._fleet.connection, service.name, replica, self._name.name if service.types else "")
+        answers = GatewayAnswers(
+            self._fleet.connection,
+            service.name,
+            replica,
+            self._health,
+            host=self._name.name if service.types else "",
+            find_busiest=lambda: self._current.find_busiest() if self._current is not None else [],
+        )
+        await answers.start()
         file = self._stack.enter_context(open_presence(settings.home, service.name))
         await self._stack.enter_async_context(background(partial(keep_present, file, self._describe)))
         await self._stack.enter_async_context(

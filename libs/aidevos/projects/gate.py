@@ -13,7 +13,19 @@ from typing import Any, NamedTuple
 
 from aidevos.contracts import objects, projects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import COMPARE, CREATE, DELETE, LIST, READ, READ_VERSION, REPLACE, RESTORE, VERSIONS
+from aidevos.contracts.objects import (
+    COMPARE,
+    CREATE,
+    DELETE,
+    HIBERNATE,
+    LIST,
+    PENDING,
+    READ,
+    READ_VERSION,
+    REPLACE,
+    RESTORE,
+    VERSIONS,
+)
 from aidevos.contracts.projects import Role
 from aidevos.durable.client.client import ObjectCaller, send_query
 from aidevos.durable.objects.registry import ObjectType
@@ -25,7 +37,9 @@ from aidevos.security.permissions import Principal
 
 LOOK_UP_WITHIN = 5.0
 # The methods that the framework itself offers for every object.
-MANAGEMENT = frozenset({CREATE, READ, REPLACE, DELETE, LIST, VERSIONS, READ_VERSION, COMPARE, RESTORE})
+MANAGEMENT = frozenset(
+    {CREATE, READ, REPLACE, DELETE, LIST, VERSIONS, READ_VERSION, COMPARE, RESTORE, PENDING, HIBERNATE}
+)
 
 
 class Membership(NamedTuple):

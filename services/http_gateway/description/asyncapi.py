@@ -42,6 +42,14 @@ MANAGEMENT: tuple[tuple[str, str, str, Json, Json], ...] = (
         reference("DurableObject"),
     ),
     (objects.DELETE, "do.{type}.{id}.", "Delete the object", {"type": "object"}, {"type": "null"}),
+    (
+        objects.PENDING,
+        "do.{type}.{id}.",
+        "List the object's alarms and the messages in its outbox, without what they hold",
+        {"type": "object"},
+        reference("PendingWork"),
+    ),
+    (objects.HIBERNATE, "do.{type}.{id}.", "Let the object leave memory", {"type": "object"}, {"type": "null"}),
     (objects.LIST, "query.{type}.", "List objects", {"type": "object", "properties": PAGE}, reference("ObjectPage")),
 )
 # Those that types with the option `history` accept as well.
@@ -200,7 +208,7 @@ def _address(pattern: str) -> str:
 def _shared_schemas() -> Json:
     """Return the schemas that all types share."""
     versions = (objects.VersionPage, objects.VersionState, objects.Comparison)
-    shown = (objects.DurableObject, objects.ObjectPage, *versions, Problem)
+    shown = (objects.DurableObject, objects.ObjectPage, objects.PendingWork, *versions, Problem)
     _, schemas = msgspec.json.schema_components(shown, ref_template=COMPONENTS + "{name}")
     failed = {envelope.ERROR_CODE: TEXT, envelope.ERROR: TEXT}
     properties = CLOUD_EVENT | {

@@ -17,8 +17,9 @@ from ..http.parameters import ID_PATTERN, PAGE, Parameter, moment, one_of, text,
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..live import event_filter
+from ..live.endless_body import EVENT_STREAM, STREAM_HEADERS
 from ..live.hub import Hub
-from ..live.subscriber import Subscriber
+from ..live.subscriber import subscriber_of
 from ..pages import load_page
 from .api_router import APIRouter
 from .operation import Access, Target, Text, create, delete, get, in_path, patch, post
@@ -30,7 +31,7 @@ own user's events, and all others with `<type>:read`. `event` is the type, such 
 CloudEvent 1.0; `id` is the position in the stream, also sent alone, from which `Last-Event-ID` resumes. `event: gap`
 means that some later events are no longer kept. `event: end` gives the reason why the stream ends. After `draining`,
 `slow`, `unavailable` or `restarted` the client can resume; after `unauthenticated` or `forbidden` it can't."""
-EVENTS: dict[str, Any] = {"response": Text("text/event-stream"), "about": ABOUT, "headers": ("Last-Event-ID",)}
+EVENTS: dict[str, Any] = {"response": Text(EVENT_STREAM), "about": ABOUT, "headers": ("Last-Event-ID",)}
 CHAT: dict[str, Any] = {"response": Text("text/html"), "access": Access.PUBLIC, "permission": ""}
 HOOKS, HOOK = "/webhooks", "/webhooks/{webhook_id}"
 DELIVERIES, DELIVERY = f"{HOOK}/deliveries", f"{HOOK}/deliveries/{{delivery_id}}"
@@ -41,12 +42,6 @@ WEBHOOK = Target(webhooks.TYPE, in_path("webhook_id", "webhook"))
 SENT = Target(webhooks.DELIVERY_TYPE, in_path("delivery_id", "delivery"))
 DEAD = Target(dead_letters.TYPE, in_path("letter_id", "letter"))
 REPLAYED = "The letter then shows the outcome. A client's message is sent with the permissions of this caller."
-_HEADERS = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-store"),
-    # Proxies that honour nginx's header forward each event at once.
-    (b"x-accel-buffering", b"no"),
-)
 
 
 def _several(name: str, pattern: str, description: str) -> Parameter:
@@ -99,10 +94,9 @@ class EventRouter(APIRouter):
         wanted = event_filter.parse(request.parameters)
         after = event_filter.parse_position(request.header(b"last-event-id"), request.parameters)
         if request.is_head:
-            return HttpResponse(200, headers=_HEADERS)
-        subscriber = Subscriber(request.principal, request.header(b"authorization") or "", request.address)
-        chunks = await self._hub.open(wanted, subscriber, request.connection, after)
-        return HttpResponse(200, headers=_HEADERS, chunks=chunks)
+            return HttpResponse(200, headers=STREAM_HEADERS)
+        chunks = await self._hub.open(wanted, subscriber_of(request), request.connection, after)
+        return HttpResponse(200, headers=STREAM_HEADERS, chunks=chunks)
 
     @get("/examples/chat", "chat", "Show an example page that follows events", query=(ROOM,), **CHAT)
     async def chat(self, request: HttpRequest) -> HttpResponse:

@@ -12,7 +12,7 @@ import msgspec
 from aidevos.contracts import fleet, objects, subjects
 from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import DurableObject, ObjectPage
+from aidevos.contracts.objects import DurableObject, ObjectPage, PendingWork
 from aidevos.settings import Settings
 
 from ..catalogue import TypeCatalogue
@@ -34,6 +34,9 @@ OBJECT_ID = "`<type>:<id>`, or `<type>:<name>` with any name that has no slash"
 NAMED = "Without `name`, the object gets a new ID."
 RAW = "Requires `objects:manage`, and a type whose `management` is `raw`."
 ALL_TYPES = "Without `type`, it lists all available types, one after another. " + LEFT_OUT
+PENDING = "List an object's alarms and the messages in its outbox"
+WITHOUT_CONTENT = "It shows neither payloads nor arguments."
+IDLE = "It leaves once nothing runs and all is committed, and stays (409) while it is used. The next call loads it."
 CALL_METHODS = "objects:request"
 REQUEST: dict[str, Any] = {
     "access": Access.OPTIONAL,
@@ -126,6 +129,15 @@ class DurableObjectRouter(APIRouter):
     @delete(OBJECT, "delete_object", "Delete an object")
     async def delete(self, request: HttpRequest) -> HttpResponse:
         await self._manage(request, objects.DELETE)
+        return HttpResponse(204, headers=())
+
+    @get(f"{OBJECT}/pending", "list_pending", PENDING, response=PendingWork, about=WITHOUT_CONTENT, needs=RAW)
+    async def pending(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(200, await self._manage(request, objects.PENDING))
+
+    @post(f"{OBJECT}/hibernate", "hibernate_object", "Let an object leave memory", about=IDLE, headers=("Deadline",))
+    async def hibernate(self, request: HttpRequest) -> HttpResponse:
+        await self._manage(request, objects.HIBERNATE)
         return HttpResponse(204, headers=())
 
     @get(OBJECTS, "list_objects", "List objects by type and ID", response=ObjectPage, query=LISTING, about=ALL_TYPES)

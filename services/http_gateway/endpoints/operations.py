@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.fleet import READ as READ_FLEET
-from aidevos.contracts.fleet import FleetHosts
+from aidevos.contracts.fleet import FleetFigures, FleetHosts
 from aidevos.contracts.health import PartProblem
 from aidevos.observability.exposition import content_type, exposition, wants_openmetrics
 from aidevos.observability.health import Health
@@ -34,6 +34,9 @@ from ..http.parameters import INTERNAL, switch
 from ..http.request import HttpRequest
 from ..http.responses import JSON_HEADER, HttpResponse
 from ..http.versions import conditional_response
+from ..live.endless_body import EVENT_STREAM, STREAM_HEADERS
+from ..live.figures import Sampler
+from ..live.subscriber import subscriber_of
 from .api_router import APIRouter
 from .operation import Access, Operation, Text, get
 
@@ -50,6 +53,11 @@ They are those of the gateway's process that answers, or of all processes of the
 the labels `service` and `replica`. A client that accepts `application/openmetrics-text` gets OpenMetrics with exemplars
 that name traces."""
 FLEET = switch("fleet", "Set to `true` to show the metrics of all processes of the fleet")
+FIGURES = "Follow the figures of the fleet"
+ABOUT_FIGURES = """\
+An endless stream of server-sent events (WHATWG HTML §9.2): every two seconds an event `figures`, whose `data` is
+`FleetFigures`. Rates need metrics, which `AIDEVOS_METRICS_PORT=0` switches off. `event: end` gives the reason why the
+stream ends, as in `GET /events`. The processes count turns for `busiest` only while somebody follows."""
 SETTINGS = "List the settings of the gateway"
 ROOT_PATH: dict[str, Any] = {"about": "A browser is led to the console instead.", "others": {303: None}}
 GUARDED: dict[str, Any] = {"access": Access.REQUIRED, "headers": ()}
@@ -57,6 +65,7 @@ SETTINGS_ARE: dict[str, Any] = GUARDED | {
     "permission": READ_FLEET,
     "about": "Each has its variable and where its value comes from. Values that may be secret are hidden.",
 }
+FIGURES_ARE: dict[str, Any] = GUARDED | {"permission": READ_FLEET, "about": ABOUT_FIGURES}
 NO_STORE = (b"cache-control", b"no-store")
 VARY = (b"vary", b"accept")
 WELL = {
@@ -90,6 +99,7 @@ class OperationRouter(APIRouter):
 
     tag = "operation"
     about = "The gateway itself"
+    types = (FleetFigures,)
     access = Access.PUBLIC
 
     def __init__(
@@ -103,6 +113,7 @@ class OperationRouter(APIRouter):
         asyncapi: Document,
         hosts: Hosts,
         fleet_metrics: FleetMetrics,
+        sampler: Sampler,
         operators: Guard,
     ) -> None:
         super().__init__(forwarder, settings, charges)
@@ -112,6 +123,7 @@ class OperationRouter(APIRouter):
         self._asyncapi = asyncapi
         self._hosts = hosts
         self._fleet_metrics = fleet_metrics
+        self._sampler = sampler
         self._operators = operators
         self._documentation = Documentation(settings.public_url)
         self._docs = Docs(self._documentation)
@@ -186,6 +198,14 @@ class OperationRouter(APIRouter):
             content = exposition(with_exemplars=with_exemplars)
         shown = content_type(with_exemplars=with_exemplars).encode()
         return HttpResponse(200, content, ((b"content-type", shown), NO_STORE))
+
+    @get("/fleet/live", "follow_fleet", FIGURES, None, Text(EVENT_STREAM), **FIGURES_ARE)
+    async def follow_fleet(self, request: HttpRequest) -> HttpResponse:
+        _refuse_project_keys(request)
+        if request.is_head:
+            return HttpResponse(200, headers=STREAM_HEADERS)
+        stream = self._sampler.open(subscriber_of(request), request.connection)
+        return HttpResponse(200, headers=STREAM_HEADERS, chunks=stream)
 
     @get("/fleet/settings", "settings", SETTINGS, None, SettingList, **SETTINGS_ARE)
     async def settings(self, request: HttpRequest) -> HttpResponse:

@@ -8,44 +8,31 @@ bounded. A reader that is too slow is told so and disconnected, and misses nothi
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from typing import Protocol
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import Delivery, PositionLost
-from aidevos.feeds.audience import Audience
+from aidevos.feeds.audience import READ_EVENTS, Audience
 
 from ..http.connection import Connection
 from . import events
+from .endless_body import COMMENT, HEARTBEAT, EndlessBody, end_frames, retry_line
 from .event_filter import EventFilter
 from .events import LiveEvent
 from .subscriber import Subscriber
 from .window import SeenIds, Window
 
-# Seconds between heartbeats, until the next stored event must arrive, and until a reader must take a chunk.
-HEARTBEAT = 15.0
+# Seconds until the next stored event must arrive.
 READ_WITHIN = 10.0
-WRITE_WITHIN = 30.0
 # Bounds of the events that wait for one reader, and bytes sent at a time.
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 CHUNK = 64 * 1024
-COMMENT = b": \n"
-# Range of milliseconds after which browsers reconnect, so that they don't all return at once.
-RETRY = (500, 1500)
 GAP = "the events after your last one are no longer kept: read the affected objects again"
-ENDS = {
-    "draining": "the gateway is restarting",
-    "slow": "the reader was too slow for the events",
-    "unauthenticated": "the credential is no longer valid",
-    "forbidden": "the caller no longer has the permission events:read",
-    "unavailable": "the reader's access to events can't be checked at the moment",
-    "restarted": "the event stream was recreated",
-}
 
 
 class EventSource(Protocol):
@@ -68,25 +55,20 @@ class EventSource(Protocol):
     def read(self, after: int) -> AsyncGenerator[Delivery | None, None]: ...
 
 
-class Stream:
+class Stream(EndlessBody):
     """A body of server-sent events; `after` is the position from which to resume, None for now."""
+
+    permission = READ_EVENTS
 
     def __init__(
         self, hub: EventSource, wanted: EventFilter, reader: Subscriber, connection: Connection, after: int | None
     ) -> None:
         self.wanted = wanted
-        self.reader = reader
         self._hub = hub
-        self._connection = connection
         self._after = hub.window.end if after is None else after
-        self._ended = ""
-        # The time when the last chunk was handed out for sending; None while the next one is being made.
-        self._handed_at: float | None = None
         self._waiting: deque[LiveEvent] = deque()
         self._waiting_bytes = 0
-        self._wake = asyncio.Event()
-        self._chunks = self._run()
-        connection.watch(self.end)
+        super().__init__(reader, connection)
 
     def offer(self, event: LiveEvent) -> None:
         """Add an event that passes the filter, after all others that were offered."""
@@ -99,34 +81,14 @@ class Stream:
             self.end("slow")
 
     def end(self, reason: str) -> None:
-        """End the stream. The reader is told the reason if it is in `ENDS` and the reader still listens."""
-        if not self._ended:
-            self._ended = reason
-            self._waiting.clear()
-            self._wake.set()
+        super().end(reason)
+        self._waiting.clear()
 
-    def check_progress(self, now: float) -> None:
-        """Disconnect the reader if it has taken nothing for too long."""
-        if self._handed_at is not None and now - self._handed_at > WRITE_WITHIN:
-            self.end("slow")
-            self._connection.cut()
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        self._handed_at = None
-        chunk = await anext(self._chunks)
-        self._handed_at = time.monotonic()
-        return chunk
-
-    async def aclose(self) -> None:
-        self._connection.watch(None)
+    def _leave(self) -> None:
         self._hub.leave(self)
-        await self._chunks.aclose()
 
     async def _run(self) -> AsyncGenerator[bytes, None]:
-        yield b"retry: %d\n" % random.randint(*RETRY) + events.position_frame(self._after)  # noqa: S311
+        yield retry_line() + events.position_frame(self._after)
         try:
             for part in (self._catch_up(), self._live()):
                 async with aclosing(part) as chunks:
@@ -136,8 +98,8 @@ class Stream:
             self.end("unavailable")
         except Failure as failure:
             self.end("unauthenticated" if failure.code == "unauthenticated" else "unavailable")
-        if self._ended in ENDS:
-            yield events.notice_frame("end", self._ended, ENDS[self._ended])
+        for frame in end_frames(self._ended):
+            yield frame
 
     async def _catch_up(self) -> AsyncGenerator[bytes, None]:
         """Yield the missed events; afterwards the hub offers this stream every further event."""

@@ -9,6 +9,7 @@ from aidevos.feeds.audience import SendRequest
 from aidevos.security.permissions import Principal
 
 from ..forwarder import Forwarder
+from ..http.request import HttpRequest
 
 
 class Subscriber(NamedTuple):
@@ -17,6 +18,11 @@ class Subscriber(NamedTuple):
     caller: Principal
     authorization: str
     address: str
+
+
+def subscriber_of(request: HttpRequest) -> Subscriber:
+    """Return the reader who has sent a request."""
+    return Subscriber(request.principal, request.header(b"authorization") or "", request.address)
 
 
 def request_as_reader(forwarder: Forwarder, credential: Callable[[], str]) -> SendRequest[Subscriber]:

@@ -224,6 +224,7 @@ async def _gateway() -> tuple[Any, str]:
         UNUSED,
         UNUSED,
         UNUSED,
+        UNUSED,
     )
     return app, tokens[0]
 

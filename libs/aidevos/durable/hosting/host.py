@@ -158,6 +158,10 @@ class Host:
         """The number of objects in memory."""
         return len(self._runtime.catalogue)
 
+    def find_busiest(self) -> list[fleet.BusyObject]:
+        """Return the objects with the most turns, which are counted from now on for a while."""
+        return self._runtime.turns.find_busiest()
+
     @property
     def partitions(self) -> Mapping[str, int]:
         """The number of partitions that this host owns, by type."""

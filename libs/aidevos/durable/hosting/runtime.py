@@ -26,6 +26,7 @@ from aidevos.durable.ownership.housekeeping import Housekeeping
 from aidevos.durable.ownership.lifecycle import Lifecycle
 from aidevos.durable.ownership.owner_ids import OwnerIds
 from aidevos.durable.ownership.router import DurableObjectRouter
+from aidevos.durable.ownership.turn_counter import TurnCounter
 from aidevos.durable.store.port import Document, Store
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.archive import ReplyArchive
@@ -72,6 +73,7 @@ class Runtime:
             self.tasks.spawn,
             Slices(),
             FairShare(limits.searches),
+            lambda activation, respond, reply: self.lifecycle.hibernate(activation, respond, reply),
             on_defect,
             NewerSchemas(decline),
         )
@@ -86,12 +88,13 @@ class Runtime:
         runner = TurnRunner(
             self.environment, gate, self._archive, requeue=self.catalogue.requeue, discard=self.catalogue.discard
         )
+        self.turns = TurnCounter(runner.start)
         self.lifecycle = Lifecycle(
             self.environment,
             self.catalogue,
             owner_ids,
             gate,
-            start_turn=runner.start,
+            turns=self.turns,
             save=self._save,
             on_loaded=self._on_loaded,
         )

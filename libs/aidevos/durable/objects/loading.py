@@ -51,19 +51,13 @@ async def _load(
     return loaded
 
 
-async def _check(
-    self: Any,
-    state: dict[str, Any],
-    schema: int = 1,
-    project: str | None = None,
-    alarms: dict[str, Scheduled] | None = None,
-    created_at: datetime | None = None,
-    on_conflict: OnConflict = "fail",
-) -> Loaded:
+# It has the parameters of `_load`.
+@functools.wraps(_load, assigned=("__annotations__",))
+async def _check(self: Any, **args: Any) -> Loaded:
     """Return what `_load` would do, and do nothing. Raises the same failures."""
     turn = current_turn.get()
-    _convert(turn, state, schema)
-    return _decide(turn, project, on_conflict)
+    _convert(turn, args["state"], args["schema"])
+    return _decide(turn, args["project"], args["on_conflict"])
 
 
 async def _migrate(self: Any) -> int:

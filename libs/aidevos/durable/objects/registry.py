@@ -26,6 +26,7 @@ from aidevos.durable.objects.description import describe
 from aidevos.durable.objects.loading import loading_methods
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.object import BaseDurableObject
+from aidevos.durable.objects.operating import operating_methods
 from aidevos.durable.objects.resources import Resources
 from aidevos.durable.objects.schema import Schema, nests_freely
 from aidevos.durable.objects.versioned import METHODS
@@ -79,6 +80,7 @@ class ObjectType:
             spec = MethodSpec(method, vars(method)["__declaration__"])
             self.methods[spec.name] = spec
         self.methods |= loading_methods()
+        self.methods |= operating_methods()
         missing = [version for version in range(1, cls.schema_version) if version not in self._upcasts]
         if missing:
             raise TypeError(f"{cls.__name__} lacks @upcast(from_={missing[0]})")

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Protocol, cast
 
-from aidevos.contracts.objects import DurableObject
+from aidevos.contracts.objects import DurableObject, PendingWork
 from aidevos.durable.objects.alarm import Scheduled
 from aidevos.durable.objects.declaration import Event
 from aidevos.durable.objects.defect import Defect
@@ -61,6 +61,10 @@ class RunningTurn(Protocol):
     async def join(self, project: str | None) -> None: ...
 
     def view(self) -> DurableObject: ...
+
+    def pending_work(self) -> PendingWork: ...
+
+    def hibernate(self) -> None: ...
 
     def convert_state(self, state: dict[str, Any]) -> Any: ...
 

@@ -15,17 +15,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import READ
+from aidevos.contracts.objects import HIBERNATE, PENDING, READ
 from aidevos.durable.base.batcher import Batcher
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import NewerSchema, ObjectType
 from aidevos.durable.objects.running import using_state
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.owner_ids import OwnerIds
+from aidevos.durable.ownership.turn_counter import TurnCounter
 from aidevos.durable.store.port import Claim, Document, StoreError
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
+from aidevos.durable.turns.headers import Reply
 from aidevos.durable.turns.mailbox import Mailbox
 from aidevos.durable.turns.request import Request
 from aidevos.observability.metrics import ACTIVATIONS, HIBERNATIONS
@@ -34,6 +36,11 @@ log = logging.getLogger(__name__)
 HOOK_WITHIN = 10.0
 # The number of recently read objects that are remembered, to recognize repeated queries.
 READ_ONCE = 10_000
+# Methods that look at an object and don't use it: they keep no object in memory.
+LOOKS = frozenset({READ, PENDING, HIBERNATE})
+# Seconds within which an object must become idle that should leave memory, and between two looks.
+IDLE_WITHIN = 1.0
+LOOK_EVERY = 0.005
 # Objects per page in a scan of the outboxes.
 SCAN_PAGE = 100
 # Objects that one scan wakes.
@@ -43,7 +50,7 @@ WAKE_LIMIT = 1000
 class Lifecycle:
     """Loads the activations of one process, and hibernates the idle ones.
 
-    `start_turn` begins a turn of an activation, and `save` commits its pending changes. `on_loaded` is called when an
+    `turns` begins the turns of activations, and `save` commits their pending changes. `on_loaded` is called when an
     activation has claimed its document and before its first turn, so its outbox holds only committed entries.
     """
 
@@ -54,7 +61,7 @@ class Lifecycle:
         owner_ids: OwnerIds,
         gate: Gate,
         *,
-        start_turn: Callable[[Activation, Request], asyncio.Task[None] | None],
+        turns: TurnCounter,
         save: Callable[[Activation], None],
         on_loaded: Callable[[Activation], None],
     ) -> None:
@@ -62,7 +69,7 @@ class Lifecycle:
         self._catalogue = catalogue
         self._owner_ids = owner_ids
         self._gate = gate
-        self._start_turn = start_turn
+        self._turns = turns
         self._save = save
         self._on_loaded = on_loaded
         types = environment.registry.types
@@ -75,9 +82,10 @@ class Lifecycle:
     def activate(self, type: ObjectType, id: str, partition: int, claim: bool) -> Activation:
         """Return a new activation, and start to load it. With `claim`, it always claims the document."""
         activation: Activation
+        turns = self._turns
 
         def start(request: Request) -> asyncio.Task[None] | None:
-            return self._start_turn(activation, request)
+            return turns.start(activation, request)
 
         activation = Activation(type, id, partition, Mailbox(self._environment.limits.mailbox, start), self._save)
         self._environment.spawn(self._load(activation, claim=claim))
@@ -137,6 +145,33 @@ class Lifecycle:
         activation.mailbox.close()
         if type(activation.object).on_hibernate is not BaseDurableObject.on_hibernate:
             self._environment.spawn(_call_on_hibernate(activation))
+
+    def hibernate(self, activation: Activation, respond: Callable[[Reply], None], reply: Reply) -> None:
+        """Let an object leave memory, and then send the reply. A failure is sent at once.
+
+        An object that doesn't become idle in time stays, and the reply is `conflict`. One whose messages can't be sent
+        leaves them to a later scan.
+        """
+        if reply.failed:
+            respond(reply)
+        else:
+            self._environment.spawn(self._hibernate_soon(activation, respond, reply))
+
+    async def _hibernate_soon(self, activation: Activation, respond: Callable[[Reply], None], reply: Reply) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + IDLE_WITHIN
+        while activation.claimed and not activation.broken:
+            late = loop.time() >= end
+            if activation.idle or (late and activation.settled):
+                self._hibernate(activation)
+            elif late:
+                reply = Reply.of(Failure("conflict", "the object is in use, so it stays in memory"))
+                break
+            else:
+                if activation.pending is not None:
+                    activation.request_commit()
+                await asyncio.sleep(LOOK_EVERY)
+        respond(reply)
 
     async def scan(self) -> bool:
         """Wake objects in this process's partitions whose outboxes hold unsent entries. Raises `StoreError`.
@@ -267,4 +302,4 @@ def _needs_claim(activation: Activation) -> bool:
 
 
 def _only_reads(activation: Activation) -> bool:
-    return all(request.method.name == READ for request in activation.mailbox.waiting())
+    return all(request.method.name in LOOKS for request in activation.mailbox.waiting())

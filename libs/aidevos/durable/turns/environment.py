@@ -15,6 +15,7 @@ from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.port import Store
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.completion import Bounds
+from aidevos.durable.turns.headers import Reply
 
 
 class Limits(NamedTuple):
@@ -45,6 +46,7 @@ class Environment(NamedTuple):
     long work without holding up the loop. `searches` bounds the reads that callers ask for, by the caller's ID.
     `on_defect` is called with each mistake of an author. With it, each turn begins with a look for changes of the state
     that no turn has made, which would cost too much in a fleet.
+    `hibernate` lets an object leave memory, and then sends a reply: its own, or the reason why the object stays.
     `on_newer_schema` is called with the type and partition of each object whose state has a newer schema than this
     process's code.
     """
@@ -58,6 +60,7 @@ class Environment(NamedTuple):
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     slices: Slices
     searches: FairShare
+    hibernate: Callable[[Activation, Callable[[Reply], None], Reply], None]
     on_defect: Callable[[Defect], None] | None = None
     on_newer_schema: Callable[[str, int], None] = lambda type, partition: None
 

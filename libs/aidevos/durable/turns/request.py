@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -91,6 +92,10 @@ class Request(Course):
         self._respond(reply)
         if self.trace is not None or perf_counter() - self.arrived_at >= slow_log.turn:
             report(self, reply)
+
+    def defer(self, finish: Callable[[Callable[[Reply], None], Reply], None]) -> None:
+        """Let `finish` send the reply, with the function that sends it."""
+        self._respond = partial(finish, self._respond)
 
     def fail(self, failure: Failure) -> None:
         self.respond(Reply.of(failure))

@@ -13,13 +13,14 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, cast
 
 import msgspec
 
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import DurableObject
+from aidevos.contracts.objects import DurableObject, PendingWork
 from aidevos.durable.client.client import describe_call
 from aidevos.durable.objects.alarm import EXPIRY, Scheduled, check_alarm_bounds
 from aidevos.durable.objects.declaration import Event
@@ -32,6 +33,7 @@ from aidevos.durable.turns.entries import event_entry, next_number, tell_entry
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import moved_during_turn, service_refused
 from aidevos.durable.turns.headers import digest
+from aidevos.durable.turns.pending_work import describe_pending
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.versions import TurnVersions
 from aidevos.observability import request_ids
@@ -124,6 +126,13 @@ class Turn:
         """Make the management view after this turn the answer. The method must return this placeholder."""
         self.returns_view = True
         return cast(DurableObject, None)
+
+    def pending_work(self) -> PendingWork:
+        return describe_pending(self.activation)
+
+    def hibernate(self) -> None:
+        """Let the object leave memory once this turn has ended. The answer waits for that, or says why it stays."""
+        self.request.defer(partial(self.environment.hibernate, self.activation))
 
     def convert_state(self, state: dict[str, Any]) -> msgspec.Struct:
         return self.activation.type.convert_state(state)

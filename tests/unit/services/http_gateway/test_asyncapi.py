@@ -51,7 +51,7 @@ def test_every_shipped_method_search_and_event_is_described() -> None:
         inside = operation["channel"]["$ref"] + "/messages/"
         assert all(message["$ref"].startswith(inside) for message in operation["messages"])
         assert (operation["action"] == "receive") == ("reply" in operation)
-    assert len(document["operations"]) == 9 + sum(
+    assert len(document["operations"]) == 11 + sum(
         len(type.methods) + len(type.queries) + len(type.events) for type in (*shipped(), placement_events.describe())
     )
 

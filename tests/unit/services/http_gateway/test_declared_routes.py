@@ -35,7 +35,7 @@ def own_paths(tmp_path: Path) -> list[str]:
     """Return the paths of the gateway's own routing table."""
     settings, catalogue, table = load({}, home=tmp_path), TypeCatalogue(NOTHING), RouteTable(is_awaited=False)
     forwarder = Forwarder(NOTHING, NOTHING, settings)
-    unused = [NOTHING] * 3
+    unused = [NOTHING] * 4
     app: Any = bootstrap.build(settings, NOTHING, forwarder, catalogue, NOTHING, NOTHING, table, *unused)
     return [route.path for route in app._app.routes]
 

@@ -135,6 +135,9 @@ INTENDED: dict[str, str] = {
     ),
     r"/components/schemas/((auth|session)-)?RecoveryCodes/properties/note/default": "prose that is a value",
     r"/paths/~1durable-objects~1{object_id}~1versions.*": "types may keep a history",
+    r"/paths/~1durable-objects~1{object_id}~1(pending|hibernate)/.*": "operators see what waits in an object",
+    r"/components/schemas/Pending(Alarm|Message|Work)/.*": "operators see what waits in an object",
+    r"/(paths/~1fleet~1live|components/schemas/(FleetFigures|ProcessLoad|BusyObject))/.*": "the fleet's figures, live",
     r"/components/schemas/(Comparison|ForkBody|ObjectVersion|VersionPage|VersionState)/.*": "types may keep a history",
 }
 # Schemas whose models were renamed: their contents are compared under the new name.

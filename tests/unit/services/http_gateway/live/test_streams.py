@@ -17,12 +17,13 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.bus.port import BusError
 from aidevos.security.permissions import Principal
+from services.http_gateway.live import endless_body, window
 from services.http_gateway.live import hub as hubs
 from services.http_gateway.live import stream as streams
-from services.http_gateway.live import window
 from services.http_gateway.live.event_filter import EventFilter
 from services.http_gateway.live.events import LiveEvent
-from services.http_gateway.live.hub import Hub, StreamLimits
+from services.http_gateway.live.hub import Hub
+from services.http_gateway.live.readers import Readers, StreamLimits
 from services.http_gateway.live.stream import Stream
 from services.http_gateway.live.subscriber import Subscriber
 from tests.support.kits import examples
@@ -96,7 +97,8 @@ class World:
     def __init__(self, **limits: int) -> None:
         self.bus, self.door = MemoryBus(), EntryPoint()
         given: Any = {"streams": 100, "of_caller": 100, **limits}
-        self.hub = Hub(self.bus, self.door, self.door, StreamLimits(**given))  # type: ignore[arg-type]
+        self.readers = Readers(self.door, StreamLimits(**given))  # type: ignore[arg-type]
+        self.hub = Hub(self.bus, self.door, self.readers)  # type: ignore[arg-type]
         self.count = 0
         self.link = Link()
 
@@ -133,10 +135,11 @@ class World:
 @contextlib.asynccontextmanager
 async def running(**limits: int) -> AsyncIterator[World]:
     world = World(**limits)
-    following = asyncio.create_task(world.hub.follow())
+    tasks = [asyncio.create_task(work) for work in (world.hub.follow(), world.readers.keep_checking())]
     yield world
-    following.cancel()
-    await asyncio.wait([following])
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 @pytest.fixture
@@ -219,7 +222,7 @@ async def test_large_events_count_by_their_size(world: World) -> None:
 
 
 async def test_a_reader_that_takes_nothing_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "WRITE_WITHIN", 0.1)
+    monkeypatch.setattr(endless_body, "WRITE_WITHIN", 0.1)
     await world.open()
     await until(lambda: world.link.was_cut)
 
