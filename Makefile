@@ -12,6 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # What builds the console, and checks its pages in tests.
 CONSOLE := clients/console
 CONSOLE_TOOLS := $(CONSOLE)/node_modules/.package-lock.json
+# What builds the client for TypeScript, and tests it.
+CLIENT := clients/typescript
+CLIENT_TOOLS := $(CLIENT)/node_modules/.package-lock.json
 # Node.js has authorities of its own; those that the system trusts count, too.
 export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 # Several processes of tests, each with servers of its own: tests/support/scheduling.py.
@@ -19,7 +22,7 @@ PYTEST := $(VENV)/bin/python -m pytest --numprocesses=auto --no-loadscope-reorde
 # More options of pytest, as in `make test OPTIONS="--random-order"`.
 OPTIONS ?=
 
-.PHONY: up scale restart down ps logs check fast test lint static docs console sbom bench bench-guard bench-peers simulate-placement simulate faults
+.PHONY: up scale restart down ps logs check fast test lint static docs console client sbom bench bench-guard bench-peers simulate-placement simulate faults
 
 # The processes of each service of objects, as in `make up REPLICAS=2`.
 REPLICAS ?=
@@ -42,7 +45,7 @@ down ps: $(READY)
 logs: $(READY)
 	@$(RUN) aidevos.cli.main logs $(SERVICE) $$([ -t 1 ] && echo --follow) $(OPTIONS)
 
-test: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS)
+test: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS) $(CLIENT_TOOLS)
 	@$(VENV)/bin/python -m tests.support.needs
 	@$(PYTEST) $(OPTIONS)
 
@@ -50,7 +53,7 @@ test: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS)
 check: $(READY)
 	@$(MAKE) --no-print-directory --jobs=2 static fast
 
-fast: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS)
+fast: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS) $(CLIENT_TOOLS)
 	@$(PYTEST) tests/unit tests/contract tests/bench -m "not servers" $(OPTIONS)
 
 lint: static
@@ -77,6 +80,10 @@ sbom: $(CHART_TOOLS)
 # The files of the console, which are kept in the repository; needs Node.js.
 console: $(READY) $(CONSOLE_TOOLS)
 	@$(VENV)/bin/python -m tools.console
+
+# The client for TypeScript, of which the gateway serves a file that is kept in the repository; needs Node.js.
+client: $(READY) $(CLIENT_TOOLS)
+	@$(VENV)/bin/python -m tools.typescript_client
 
 # QUICK=1 compares requests alone, in one short round.
 bench: $(READY)
@@ -127,9 +134,9 @@ $(INSTALLED): requirements.lock
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement requirements.lock
 	@touch $@
 
-$(CONSOLE_TOOLS): $(CONSOLE)/package-lock.json
+$(CONSOLE_TOOLS) $(CLIENT_TOOLS): %/node_modules/.package-lock.json: %/package-lock.json
 	@command -v npm > /dev/null || { echo "npm was not found: install Node.js 20 or newer" >&2; exit 2; }
-	@npm ci --prefix $(CONSOLE) --no-audit --no-fund --loglevel=error
+	@npm ci --prefix $* --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(CHART_TOOLS): $(INSTALLED) tools/chart.lock deploy/docker/sbom.lock

@@ -6,9 +6,6 @@ shows the page itself, which finds out from the path what to show.
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import mimetypes
 from collections.abc import Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -20,14 +17,14 @@ from aidevos.contracts.errors import Failure
 
 from .http.guard import PublicGuard
 from .http.request import HttpRequest, headers_of
-from .http.responses import PAGE_POLICY, Header, HttpResponse, MethodNotAllowed, send_response
+from .http.responses import HttpResponse, MethodNotAllowed, send_response
 from .http.versions import conditional_response
+from .static_files import FOR_EVER, REVALIDATED, StaticFile
 
 ROOT = "/console"
 INDEX = "index.html"
 # The names of these files contain a hash of their content.
 HASHED = "assets/"
-_VARY: Header = (b"vary", b"accept-encoding")
 
 
 class Console:
@@ -35,7 +32,7 @@ class Console:
 
     def __init__(self) -> None:
         folder = files(__package__) / "console"
-        self._files = {name: _File(name, content) for name, content in _read(folder)}
+        self._files = {name: StaticFile(name, content, _age(name)) for name, content in _read(folder)}
         self._guard = PublicGuard()
 
     def routes(self) -> list[Route]:
@@ -55,29 +52,7 @@ class Console:
         file = self._files.get(name)
         if file is None and name.startswith(HASHED):
             raise Failure("not-found", "the console has no such file; reload the page")
-        return (file or self._files[INDEX]).respond("gzip" in (request.header(b"accept-encoding") or ""))
-
-
-class _File:
-    """One file, as it is and compressed."""
-
-    def __init__(self, name: str, content: bytes) -> None:
-        kind = mimetypes.guess_type(name)[0] or "text/plain"
-        age = b"public, max-age=31536000, immutable" if name.startswith(HASHED) else b"no-cache"
-        # `conditional_response` takes the last header for the version.
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'.encode()
-        headers: tuple[Header, ...] = (
-            (b"content-type", f"{kind}; charset=utf-8".encode()),
-            PAGE_POLICY,
-            (b"cache-control", age),
-            _VARY,
-        )
-        self._plain = HttpResponse(200, content, (*headers, (b"etag", etag)))
-        compressed = (*headers, (b"content-encoding", b"gzip"), (b"etag", etag))
-        self._compressed = HttpResponse(200, gzip.compress(content, mtime=0), compressed)
-
-    def respond(self, takes_gzip: bool) -> HttpResponse:
-        return self._compressed if takes_gzip else self._plain
+        return (file or self._files[INDEX]).respond(request)
 
 
 def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, bytes]]:
@@ -87,3 +62,7 @@ def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, bytes]]:
             yield from _read(entry, f"{name}/")
         else:
             yield name, entry.read_bytes()
+
+
+def _age(name: str) -> bytes:
+    return FOR_EVER if name.startswith(HASHED) else REVALIDATED

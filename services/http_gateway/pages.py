@@ -1,4 +1,4 @@
-"""The gateway's own pages: single HTML files that load nothing else."""
+"""The gateway's own pages: single HTML files that load nothing else, except the client if they import it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from .http.responses import HttpResponse
 
 
 def load_page(name: str) -> HttpResponse:
-    """Return the page in this file, which may run its own script and style and call its own origin."""
+    """Return the page in this file.
+
+    It may run its own script and style and call its own origin. A module may also import from there.
+    """
     content = files(__package__).joinpath(name).read_bytes()
     script, style = (
         base64.b64encode(hashlib.sha256(found[1]).digest()).decode()
         for tag in (b"script", b"style")
-        if (found := re.search(b"<%b>(.*?)</%b>" % (tag, tag), content, re.DOTALL))
+        if (found := re.search(b"<%b(?: type=module)?>(.*?)</%b>" % (tag, tag), content, re.DOTALL))
     )
+    imported = " 'self'" if b"<script type=module>" in content else ""
     policy = (
-        f"default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; connect-src 'self'; "
+        f"default-src 'none'; script-src 'sha256-{script}'{imported}; style-src 'sha256-{style}'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     headers = (

@@ -112,6 +112,6 @@ async def test_a_page_survives_a_restart_of_the_gateway_and_misses_nothing(
 
 
 def test_a_page_whose_session_was_ended_asks_for_a_login(world: World, pages: list[Page]) -> None:
-    pages[0].browser.execute_script("return ask('POST', '/auth/logout')")
+    pages[0].browser.execute_script("return import('/client.js').then(client => client.connect().auth.logout())")
 
     pages[0].until(lambda: pages[0].at("login").is_displayed())

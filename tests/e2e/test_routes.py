@@ -90,6 +90,7 @@ OPEN: dict[str, tuple[int, Any]] = {
     "GET /asyncapi.json": (200, None),
     "GET /": (200, None),
     "GET /docs": (200, None),
+    "GET /client.js": (200, None),
     "GET /llms.txt": (200, None),
     "GET /llms-full.txt": (200, None),
     "GET /examples/chat": (200, None),

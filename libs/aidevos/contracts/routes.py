@@ -43,6 +43,7 @@ RESERVED = frozenset(
         "asyncapi.json",
         "audit",
         "auth",
+        "client.js",
         "console",
         "data",
         "dead-letters",

@@ -37,6 +37,7 @@ from ..http.versions import conditional_response
 from ..live.endless_body import EVENT_STREAM, STREAM_HEADERS
 from ..live.figures import Sampler
 from ..live.subscriber import subscriber_of
+from ..static_files import load_file
 from .api_router import APIRouter
 from .operation import Access, Operation, Text, get
 
@@ -75,6 +76,7 @@ WELL = {
 }
 INDEX, FULL = "List the pages of the documentation, as in llmstxt.org", "Show the documentation as one text"
 TEXT: dict[str, Any] = {"response": Text(PLAIN), "headers": ("If-None-Match",)}
+MODULE: dict[str, Any] = {"response": Text("text/javascript"), "headers": ("If-None-Match",)}
 DOCUMENT: dict[str, Any] = {"response": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
 
 
@@ -92,7 +94,7 @@ class ServiceInfo(msgspec.Struct, kw_only=True):
 
 
 class OperationRouter(APIRouter):
-    """`/`, `/health`, `/fleet`, `/metrics`, `/openapi.json`, `/asyncapi.json`, `/docs`, `/llms.txt` and `/console`.
+    """`/`, `/health`, `/fleet`, `/metrics`, the descriptions, `/docs`, `/client.js` and `/console`.
 
     `operators` guards internal information.
     """
@@ -127,6 +129,7 @@ class OperationRouter(APIRouter):
         self._operators = operators
         self._documentation = Documentation(settings.public_url)
         self._docs = Docs(self._documentation)
+        self._client = load_file("client.js")
 
     def routes(self, guard_of: Callable[[Operation], Guard]) -> list[Route]:
         """Return the routes, including the files of `/docs`, which are not operations of the API."""
@@ -165,6 +168,10 @@ class OperationRouter(APIRouter):
     @get("/docs", "docs", "Show this document as a page", response=Text("text/html"))
     async def docs(self, request: HttpRequest) -> HttpResponse:
         return self._docs.page
+
+    @get("/client.js", "client", "Load the client for browsers and Node.js, an ES module", **MODULE)
+    async def client(self, request: HttpRequest) -> HttpResponse:
+        return conditional_response(request, self._client.respond(request))
 
     @get("/llms.txt", "llms", INDEX, **TEXT)
     async def llms(self, request: HttpRequest) -> HttpResponse:

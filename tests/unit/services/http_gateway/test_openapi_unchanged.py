@@ -62,6 +62,7 @@ INTENDED: dict[str, str] = {
     r"/components/schemas/(route-)?Route(Body|Info|Page)/.*permission.*": "a route may do without a permission",
     r"/paths/~1durable-objects~1.*~1request/post/security/.*": "methods may need no credential",
     r"/paths/~1llms(-full)?.txt/.*": "language models read the documentation",
+    r"/paths/~1client.js/.*": "browsers load the client",
     # Headers and failures that always existed but weren't documented.
     r"/paths/(~1api-keys|~1webhooks)/post/parameters/header If-Match/.*": "every change takes If-Match",
     r"/paths/~1data.*{collection}(~1import)?/post/parameters/header If-Match/.*": "every change takes If-Match",

@@ -1,0 +1,42 @@
+/** The types of a fleet: of its objects' methods, its collections and its events. */
+
+import type { CallOptions } from "./http.js";
+
+/** A method: its arguments as one object, and its result. */
+export interface Method {
+  args: object;
+  result: unknown;
+}
+
+/** What `aidevos types --typescript` writes for a fleet. */
+export interface FleetTypes {
+  /** The methods of each type of objects. */
+  objects: object;
+  /** The data of each collection's items. */
+  collections: object;
+  /** The data of each event, by the event's type, such as `counter.incremented`. */
+  events: object;
+}
+
+/** A fleet whose types aren't known. */
+export interface Untyped {
+  objects: any;
+  collections: any;
+  events: any;
+}
+
+type Call<M> = M extends { args: infer A; result: infer R }
+  ? {} extends A
+    ? (args?: A, options?: CallOptions) => Promise<R>
+    : (args: A, options?: CallOptions) => Promise<R>
+  : never;
+
+/** An object, whose methods are called over HTTP. */
+export type ObjectOf<Methods> = 0 extends 1 & Methods
+  ? Record<string, (args?: object, options?: CallOptions) => Promise<any>>
+  : { readonly [M in keyof Methods]: Call<Methods[M]> };
+
+/** Each type of objects as a function that returns the object with a name. */
+export type ObjectsOf<Types> = 0 extends 1 & Types
+  ? any
+  : { readonly [T in keyof Types]: (name: string) => ObjectOf<Types[T]> };
