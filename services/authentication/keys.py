@@ -47,18 +47,20 @@ def _maintain(settings: Settings) -> Ring:
 async def _record(objects: DurableObjectClient, key: Key) -> None:
     # The ID is the same for every process and each attempt, so that there is one entry per rotation.
     id = hashlib.sha256(f"keys.rotated {key.id}".encode()).hexdigest()[:32]
-    entry = {
-        "at": key.made_at,
-        "actor": SELF if key.cause == "age" else "",
-        "action": "keys.rotated",
-        "target": key.id,
-        "outcome": "success",
-        "reason": key.cause,
-        "address": "",
-        "session": "",
-    }
     try:
-        await objects.call(audit.TYPE, id, "record", entry)
+        await objects.call(
+            audit.TYPE,
+            id,
+            "record",
+            at=key.made_at,
+            actor=SELF if key.cause == "age" else "",
+            action="keys.rotated",
+            target=key.id,
+            outcome="success",
+            reason=key.cause,
+            address="",
+            session="",
+        )
     except Failure as failure:
         if failure.code != "exists":
             raise

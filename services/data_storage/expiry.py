@@ -34,14 +34,14 @@ async def remove_expired(objects: DurableObjectClient, settings: Settings) -> No
 
 async def _remove_batch(objects: DurableObjectClient) -> int:
     """Remove the items that expired first, and return their number."""
-    ids: list[str] = await objects.query(ITEM_TYPE, EXPIRED, {"limit": AT_ONCE})
+    ids: list[str] = await objects.query(ITEM_TYPE, EXPIRED, limit=AT_ONCE)
     await asyncio.gather(*(_remove_item(objects, id) for id in ids))
     return len(ids)
 
 
 async def _remove_item(objects: DurableObjectClient, id: str) -> None:
     try:
-        await objects.call(ITEM_TYPE, id, "vanish", {"by": "expiry"})
+        await objects.call(ITEM_TYPE, id, "vanish", by="expiry")
     except Failure as failure:
         if failure.code != "not-found":
             raise

@@ -101,7 +101,7 @@ class FanOut:
             async with at_once:
                 if await self._owners.may_see(webhook.owner, webhook.key, event):
                     id = delivery_id(webhook.id, delivery.id)
-                    await self._objects.call(DELIVERY_TYPE, id, "begin", _begin_arguments(webhook, delivery))
+                    await self._objects.call(DELIVERY_TYPE, id, "begin", **_begin_arguments(webhook, delivery))
 
         begun = await asyncio.gather(
             *(begin(webhook) for webhook in found if wants(webhook, event)), return_exceptions=True

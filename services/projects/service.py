@@ -47,7 +47,7 @@ async def keep_counting_tasks(objects: DurableObjectClient) -> None:
     try:
         while True:
             try:
-                TASKS_QUEUED.set(await objects.query(tasks.TYPE, tasks.COUNT_DUE, {}))
+                TASKS_QUEUED.set(await objects.query(tasks.TYPE, tasks.COUNT_DUE))
             except Failure as failure:
                 TASKS_QUEUED.clear()
                 log.warning("counting the tasks that wait failed, trying again: %s", failure)

@@ -20,7 +20,7 @@ CALL_TIMEOUT = 300.0
 
 async def fetch_orders(context: TaskContext, after: str = "") -> list[Order]:
     """Return the task's next requests after a position. Raises the failure of the task's answer."""
-    reply = await context.objects.call(TYPE, context.id, "orders", {"run": context.run, "after": after})
+    reply = await context.objects.call(TYPE, context.id, "orders", run=context.run, after=after)
     return msgspec.convert(reply, list[Order])
 
 

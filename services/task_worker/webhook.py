@@ -16,7 +16,7 @@ from aidevos.work.handlers import TaskContext, task
 @task("webhook")
 async def deliver(context: TaskContext, payload: Webhook, sender: WebhookSender) -> dict[str, Any]:
     """Send the message that the task has signed, and return the receiver's HTTP status."""
-    reply = await context.objects.call(tasks.TYPE, context.id, "message", {"run": context.run})
+    reply = await context.objects.call(tasks.TYPE, context.id, "message", run=context.run)
     message = msgspec.convert(reply, Message)
     answer = await sender.send(message.url, message.body.encode(), message.headers)
     if not answer.accepted:

@@ -64,7 +64,7 @@ async def install_administrator(objects: DurableObjectClient, settings: Settings
     password = settings.admin_password or load_secrets(settings.home).admin_password
     id = hashlib.sha256(f"administrator:{settings.admin_username.lower()}".encode()).hexdigest()[:32]
     try:
-        await objects.call(users.TYPE, id, "install", {"username": settings.admin_username, "password": password})
+        await objects.call(users.TYPE, id, "install", username=settings.admin_username, password=password)
     except Failure as failure:
         if failure.code != "exists":
             raise

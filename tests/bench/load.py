@@ -268,7 +268,7 @@ async def _asker(order: Order, connection: Client) -> Callable[[], Awaitable[obj
     await client.start()
     ids = cycle(order.ids)
     args = {"by": 1} if order.method == "increment" else {}
-    return lambda: client.call("counter", next(ids), order.method, args)
+    return lambda: client.call("counter", next(ids), order.method, **args)
 
 
 def hashing(order: Order) -> Sample:

@@ -78,7 +78,7 @@ async def _measure_objects(stage: Stage, seconds: float, rounds: int) -> list[Co
 
     async def tell(caller: DurableObjectClient, number: int) -> None:
         to = [ids[(number * FAN + each) % TALLIES] for each in range(FAN)]
-        await caller.call("teller", ids[number % TALLIES], "pass_on", {"to": to})
+        await caller.call("teller", ids[number % TALLIES], "pass_on", to=to)
         for id in to:
             expected[id] += 1
 

@@ -54,7 +54,7 @@ async def admin(world: World, http: httpx2.AsyncClient, caller: DurableObjectCli
 
 async def filled(caller: DurableObjectClient, id: str, count: int = 2) -> str:
     for number in range(1, count + 1):
-        await caller.call("sheet", id, "add", {"line": f"{number}"})
+        await caller.call("sheet", id, "add", line=f"{number}")
     return f"/durable-objects/sheet:{id}/versions"
 
 
@@ -130,13 +130,13 @@ async def test_the_python_client_reaches_the_history_over_nats(caller: DurableOb
 async def test_a_history_outlives_memory_and_moves_to_its_collection(
     world: World, caller: DurableObjectClient, new_id: str
 ) -> None:
-    await asyncio.gather(*(caller.call("sheet", new_id, "add", {"line": f"{n}"}) for n in range(40)))
+    await asyncio.gather(*(caller.call("sheet", new_id, "add", line=f"{n}") for n in range(40)))
     await filled(caller, new_id, 60)
     with pymongo.MongoClient[dict[str, Any]](world.servers.mongo_url) as mongo:
         database = mongo[world.database]
 
         async def is_hibernated() -> bool:
-            page = await caller.query("sheet", "list", {"limit": 500})
+            page = await caller.query("sheet", "list", limit=500)
             return [each["status"] for each in page["items"] if each["id"] == new_id] == ["hibernated"]
 
         await eventually(is_hibernated, 20)

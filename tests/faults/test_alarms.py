@@ -29,7 +29,7 @@ ROUNDS = 3
 
 
 async def ring(caller: DurableObjectClient, id: str, name: str, **args: Any) -> None:
-    await caller.call("bell", id, "set", {"name": name, "args": args}, request_id=f"{id}-{name}")
+    await caller.object("bell", id, request_id=f"{id}-{name}").set(name=name, args=args)
 
 
 async def rung(caller: DurableObjectClient, id: str) -> list[str]:

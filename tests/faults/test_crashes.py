@@ -36,10 +36,10 @@ async def test_every_request_is_applied_once_and_answered_the_same(
                 while host_process.lives_left(host.crash_file) or number < 20:
                     number += 1
                     id, key = ids[(worker + number) % objects], f"{worker}-{number}"
-                    answers[id, key] = await caller.call("tally", id, "add", request_id=key)
+                    answers[id, key] = await caller.object("tally", id, request_id=key).add()
 
             await asyncio.gather(*(load(worker) for worker in range(CALLERS)))
-            repeated = [await caller.call("tally", id, "add", request_id=key) for id, key in list(answers)[:300]]
+            repeated = [await caller.object("tally", id, request_id=key).add() for id, key in list(answers)[:300]]
             values = {id: await caller.call("tally", id, "value") for id in ids}
     finally:
         host.close()

@@ -78,7 +78,7 @@ class Stage:
                 try:
                     # Every second object is never called again: only a scan finds its unsent events.
                     id = self.ids[worker % OBJECTS] if number % 2 else self._new()
-                    await caller.call("tally", id, "announce", request_id=f"{worker}-{number}")
+                    await caller.object("tally", id, request_id=f"{worker}-{number}").announce()
                 except Failure as failure:
                     # A full outbox refuses new events and loses none; a new object's outbox is never full.
                     assert failure.code == "overloaded", failure  # noqa: PT017

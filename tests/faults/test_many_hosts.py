@@ -159,7 +159,7 @@ async def test_what_a_dead_host_has_left_in_its_outboxes_is_sent_by_those_that_t
         hosts.start(0, TEST_SCANS="off")
         hosts.start(1, TEST_SCANS="off", TEST_RELAY="off")
         await hosts.spread()
-        passing = (caller.call("ledger", secrets.token_hex(6), "pass_on", {"to": to, "number": n}) for n in numbers)
+        passing = (caller.call("ledger", secrets.token_hex(6), "pass_on", to=to, number=n) for n in numbers)
         await asyncio.gather(*passing)
         await hosts.kill(1)
 

@@ -115,7 +115,7 @@ async def pause_with_work_on_its_way(run: Run, proxy: HoldingProxy, servers: Ser
     add = subjects.call("tally", written, "add")
     assert await caller.request(add, b"", request_id="once") == b"1"
     assert await caller.call("tally", read, "add") == 1
-    await caller.call("ledger", source, "pass_on", {"to": "heir", "number": 1})
+    await caller.call("ledger", source, "pass_on", to="heir", number=1)
 
     proxy.hold()
     late = await run.raw.send(written, "add")
@@ -125,7 +125,7 @@ async def pause_with_work_on_its_way(run: Run, proxy: HoldingProxy, servers: Ser
     run.hosts.pause(0)
     await caller.call("tally", read, "add")
     repeated = await caller.request(add, b"", request_id="once")
-    value = await caller.call("tally", written, "add", {"by": 10})
+    value = await caller.call("tally", written, "add", by=10)
     sent = await _comes_true(lambda: _was_told(caller, "heir"), SENT_WITHIN)
 
     proxy.release()

@@ -39,7 +39,7 @@ async def test_a_tell_that_kills_its_host_becomes_a_dead_letter_and_all_others_a
     try:
         async with client(servers) as (caller, _):
             stream = keeper.jetstream()
-            await caller.call("tally", ids[0], "add", {"by": 0})
+            await caller.call("tally", ids[0], "add", by=0)
             pids = {host.pid()}
             while letters.empty():
                 # At each death, some of these are under way and some are stored after it.

@@ -31,7 +31,7 @@ async def test_a_newer_version_takes_over_and_the_older_one_leaves_alone_what_it
         await hosts.spread()
         assert await add() == [1] * len(ids)
         with pytest.raises(Failure) as refused:
-            await caller.call("novelty", "a", "add", deadline=1.0)
+            await caller.object("novelty", "a", deadline=1.0).add()
         assert refused.value.code == "unavailable"
 
         hosts.start(NEW, NEWER)

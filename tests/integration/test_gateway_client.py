@@ -76,7 +76,7 @@ def acknowledged(message: Msg) -> int:
 async def test_an_attempt_without_an_answer_is_repeated_with_the_same_id_and_less_time(
     client: DurableObjectClient, callee: Callee
 ) -> None:
-    waiting = asyncio.create_task(client.call("target", "a", "go", {"x": 1}))
+    waiting = asyncio.create_task(client.call("target", "a", "go", x=1))
     first, second = await callee.next(), await callee.next()
     await callee.answer(second, b"7")
 
@@ -157,6 +157,6 @@ async def test_a_payload_that_would_cut_the_connection_is_refused_here(
 
 async def test_nobody_there_is_unavailable_at_the_deadline(client: DurableObjectClient) -> None:
     with pytest.raises(Failure) as raised:
-        await client.call("nobody", "a", "go", deadline=0.2)
+        await client.object("nobody", "a", deadline=0.2).go()
 
     assert (raised.value.code, raised.value.retry_after) == ("unavailable", 1.0)

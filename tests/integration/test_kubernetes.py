@@ -99,7 +99,7 @@ async def _increment(owner: Settings, nats_url: str) -> int:
     client = DurableObjectClient(connection, lambda: token)
     await client.start()
     try:
-        answer: int = await client.call("counter", "c", "increment", {"by": 1})
+        answer: int = await client.call("counter", "c", "increment", by=1)
         return answer
     finally:
         await connection.close()

@@ -89,10 +89,10 @@ async def test_a_host_answers_again_as_soon_as_its_connections_are_back(
     host = asyncio.create_task(serve(Service("objects", types=[Counter]), settings))
     try:
         async with client(servers) as (caller, _):
-            before = await caller.call("counter", database, "increment", {"by": 1})
+            before = await caller.call("counter", database, "increment", by=1)
             servers.nats.stop()
             servers.nats.start()
-            after = await caller.call("counter", database, "increment", {"by": 1}, deadline=20)
+            after = await caller.object("counter", database, deadline=20).increment(by=1)
     finally:
         os.kill(os.getpid(), signal.SIGTERM)
         await host

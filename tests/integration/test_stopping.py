@@ -74,9 +74,9 @@ async def test_a_host_that_has_lost_a_server_stops_within_seconds(
     id, log = secrets.token_hex(6), tmp_path / "log"
     with running(servers, "tests.support.lone_host", "objects", log, AIDEVOS_MONGO_DATABASE=database) as host:
         async with client(servers) as (caller, _):
-            await caller.call("tally", id, "add", deadline=30.0)
+            await caller.object("tally", id, deadline=30.0).add()
             Lost(servers).ways[way]()
-            waiting = asyncio.ensure_future(caller.call("tally", id, "add", deadline=3.0))
+            waiting = asyncio.ensure_future(caller.object("tally", id, deadline=3.0).add())
             await asyncio.sleep(0)
             status, seconds = await asyncio.to_thread(stop, host)
             outcome = await asyncio.gather(waiting, return_exceptions=True)

@@ -49,8 +49,8 @@ def hosting(servers: Servers, database: str, **variables: str) -> Iterator[Proce
 async def test_a_process_without_a_collector_loads_nothing_of_opentelemetry(servers: Servers, database: str) -> None:
     with hosting(servers, database):
         async with client(servers) as (caller, _):
-            await caller.call("probe", "a", "note", {"step": "x"}, headers=SAMPLED, deadline=30.0)
-            modules = await caller.call("probe", "a", "telemetry_modules", headers=SAMPLED)
+            await caller.object("probe", "a", headers=SAMPLED, deadline=30.0).note(step="x")
+            modules = await caller.object("probe", "a", headers=SAMPLED).telemetry_modules()
 
     assert modules == []
 
@@ -58,7 +58,7 @@ async def test_a_process_without_a_collector_loads_nothing_of_opentelemetry(serv
 async def test_a_process_with_a_collector_exports_what_is_left_when_it_stops(servers: Servers, database: str) -> None:
     with Collector() as collector, hosting(servers, database, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as host:
         async with client(servers) as (caller, _):
-            await caller.call("probe", "a", "note", {"step": "x"}, headers=SAMPLED, deadline=30.0)
+            await caller.object("probe", "a", headers=SAMPLED, deadline=30.0).note(step="x")
             assert await caller.call("probe", "a", "telemetry_modules")
         host.terminate()
         assert host.wait(20) == 0
@@ -72,7 +72,7 @@ async def test_a_collector_that_hangs_delays_the_end_of_a_process_by_a_second_at
     with Collector() as collector, hosting(servers, database, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url) as host:
         collector.hang.set()
         async with client(servers) as (caller, _):
-            await caller.call("probe", "a", "note", {"step": "x"}, headers=SAMPLED, deadline=30.0)
+            await caller.object("probe", "a", headers=SAMPLED, deadline=30.0).note(step="x")
         began = time.monotonic()
         host.terminate()
 

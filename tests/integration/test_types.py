@@ -167,7 +167,7 @@ async def test_a_served_type_is_announced_again_and_not_forgotten_and_its_object
 
             await eventually(is_announced_again)
             began = time.monotonic()
-            refused = await failure(caller.call("tally", "a", "call_type", {"type": "nothing"}))
+            refused = await failure(caller.call("tally", "a", "call_type", type="nothing"))
 
             assert (refused.code, "nothing" in refused.detail) == ("unknown-type", True)
             assert time.monotonic() - began < 5.0

@@ -28,7 +28,7 @@ async def test_another_host_takes_over_from_one_whose_loop_is_held(
 
         async def held() -> bool:
             try:
-                await caller.call("tally", id, "value", deadline=1.0)
+                await caller.object("tally", id, deadline=1.0).value()
             except Failure as failure:
                 return failure.code == "unavailable"
             return False

@@ -138,7 +138,7 @@ async def set_evenly(caller: DurableObjectClient, count: int, start: float, seco
     async def set(number: int, id: str) -> None:
         async with at_once:
             args = {"name": "due", "args": {"at": start + number * seconds / count}}
-            await caller.call("bell", id, "set", args, deadline=30.0)
+            await caller.object("bell", id, deadline=30.0).set(**args)
 
     await asyncio.gather(*(set(*item) for item in enumerate(ids)))
     assert time.time() < start, "it took too long to set them"
@@ -152,7 +152,7 @@ async def lateness(caller: DurableObjectClient, ids: list[str], until: float) ->
 
     async def of(id: str) -> float:
         async with at_once:
-            [(alarm, at)] = await caller.call("bell", id, "rung", deadline=30.0)
+            [(alarm, at)] = await caller.object("bell", id, deadline=30.0).rung()
         return float(at - alarm["due"])
 
     return sorted(await asyncio.gather(*map(of, ids)))

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.admission import Admission
 from aidevos.durable.base.clock import ManualClock
+from aidevos.durable.client.reference import refer
 from aidevos.security import api_keys
 from aidevos.security.key_ring import SigningKey
 from aidevos.security.tokens import TokenIssuer, TokenVerifier
@@ -58,15 +59,18 @@ class Fleet:
         self.key_ends = NOW + 60
         self.grant = GRANT
 
-    async def call(self, type: str, id: str, method: str, **options: Any) -> Any:
+    def object(self, type: str, id: str, **options: Any) -> Any:
         assert options == {"authorization": "service"}
+        return refer(type, id, self.call)
+
+    async def call(self, type: str, id: str, method: str, payload: bytes) -> bytes:
         self.asked.append(f"{type}.{id}.{method}")
         found = {"session.s.is_open": self.open, "user.ada.show": self.user, "access_token.r.resolve": self.grant}[
             self.asked[-1]
         ]
         if isinstance(found, Failure):
             raise found
-        return found
+        return msgspec.json.encode(found)
 
     async def request(self, subject: str, payload: bytes, **options: Any) -> bytes:
         asked = msgspec.json.decode(payload)

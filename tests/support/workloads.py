@@ -90,7 +90,7 @@ class Workload:
         raise NotImplementedError
 
     async def _do(self, client: Client, id: str, method: str, **arguments: Any) -> Outcome:
-        answer = client.call(self.type, id, method, arguments)
+        answer = client.call(self.type, id, method, **arguments)
         return await self.recorder.record(client.name, f"{self.type}:{id}", method, arguments, answer)
 
     def _next(self) -> int:
@@ -111,7 +111,7 @@ class Linearizable(Workload):
         last = Recorder(self.recorder.now)
         command = [(self.ids[0], self.last_command)] if self.last_command else []
         for id, method in [*command, *((id, self.query) for id in self.ids)]:
-            answer = client.call(self.type, id, method, {})
+            answer = client.call(self.type, id, method)
             await last.record(client.name, f"{self.type}:{id}", method, {}, answer)
         unanswered = [str(each) for each in last.operations if not isinstance(each.outcome, Value)]
         history = [*self.recorder.operations, *last.operations]
@@ -214,7 +214,7 @@ class Events(Counters):
     async def find_missing(self, client: Client) -> list[str]:
         missing = []
         for id, seen in self._seen.items():
-            value = await client.call(self.type, id, "value", {})
+            value = await client.call(self.type, id, "value")
             unseen = set(range(1, value + 1)) - set(seen)
             missing += [f"event {min(unseen)} of {id} and {len(unseen) - 1} more"] if unseen else []
         return missing
@@ -236,18 +236,18 @@ class Transfers(Workload):
 
     async def prepare(self, client: Client) -> None:
         for id in self.ids:
-            await client.call(self.type, id, "deposit", {"amount": self.START})
+            await client.call(self.type, id, "deposit", amount=self.START)
 
     async def _act(self, client: Client, id: str) -> None:
         to = self._random.choice([each for each in self.ids if each != id])
         await self._do(client, id, "transfer", to=to, amount=1)
 
     async def find_missing(self, client: Client) -> list[str]:
-        found = {id: await client.call(self.type, id, "balance", {}) for id in self.ids}
+        found = {id: await client.call(self.type, id, "balance") for id in self.ids}
         return [f"{each['under_way']} transfers of account:{id}" for id, each in found.items() if each["under_way"]]
 
     async def find_violations(self, client: Client) -> list[str]:
-        found = {id: (await client.call(self.type, id, "balance", {}))["balance"] for id in self.ids}
+        found = {id: (await client.call(self.type, id, "balance"))["balance"] for id in self.ids}
         total, expected = sum(found.values()), self.START * len(self.ids)
         violations = [] if total == expected else [f"the accounts hold {total} instead of {expected}"]
         done, open = self._count(Value), self._count(Unknown)
@@ -338,7 +338,7 @@ class Tells(Workload):
         ]
 
     async def _read(self, client: Client, id: str) -> list[int]:
-        told: list[int] = (await client.call(self.type, id, "history", {}))["told"]
+        told: list[int] = (await client.call(self.type, id, "history"))["told"]
         return told
 
     def _sent(self, kind: Kind) -> dict[str, list[int]]:
@@ -388,7 +388,7 @@ class Alarms(Workload):
             id: (
                 self._names(id, Value),
                 self._names(id, Unknown),
-                Counter((await client.call(self.type, id, "history", {}))["rung"]),
+                Counter((await client.call(self.type, id, "history"))["rung"]),
             )
             for id in self.ids
         }

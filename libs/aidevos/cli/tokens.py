@@ -74,7 +74,7 @@ def issue(roles: list[str], permissions: list[str], subject: str, seconds: float
         record=id,
     )
     recorded = {"subject": subject, "roles": roles, "permissions": permissions, "expires_at": now + int(seconds)}
-    call_fleet(lambda client: client.call(access_tokens.TYPE, id, "register", recorded))
+    call_fleet(lambda client: client.call(access_tokens.TYPE, id, "register", **recorded))
     return issued
 
 

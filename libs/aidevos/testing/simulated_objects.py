@@ -118,7 +118,7 @@ class _Script:
         await self._call(client, type or self._type.name, rng.choice(self.workload.ids), method, arguments)
 
     async def _call(self, client: SimulatedClient, type: str, id: str, method: str, arguments: dict[str, Any]) -> None:
-        answer = client.call(type, id, method, arguments)
+        answer = client.call(type, id, method, **arguments)
         outcome = await self.recorder.record(client.name, f"{type}:{id}", method, arguments, answer)
         if getattr(outcome, "code", "") == "internal":
             self.violations.append(f"{type}:{id}.{method} raised an unexpected error")

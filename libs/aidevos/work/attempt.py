@@ -129,10 +129,8 @@ class Attempt:
 
     async def _beat(self) -> None:
         began = asyncio.get_running_loop().time()
-        args: dict[str, Any] = {"run": self._assignment.run, "progress": self._latest_progress}
-        continues = await self._objects.call(
-            TYPE, self._assignment.id, "beat", args, deadline=self._assignment.lease / BEATS
-        )
+        task = self._objects.object(TYPE, self._assignment.id, deadline=self._assignment.lease / BEATS)
+        continues = await task.beat(run=self._assignment.run, progress=self._latest_progress)
         self._last_beat_at = began
         if not continues:
             self._stopped.set()

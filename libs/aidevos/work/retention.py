@@ -33,8 +33,7 @@ async def keep_expiring(client: DurableObjectClient, type: str, search: str, age
 
 
 async def _expire_page(client: DurableObjectClient, type: str, search: str, before: float) -> int:
-    oldest = {"to": rfc3339(timestamp(before)), "sort": "at", "limit": PAGE}
-    page = await client.query(type, search, oldest)
+    page = await client.query(type, search, to=rfc3339(timestamp(before)), sort="at", limit=PAGE)
     async with asyncio.TaskGroup() as calls:
         for item in page["items"]:
             calls.create_task(client.call(type, item["id"], "expire"))

@@ -123,8 +123,8 @@ class Worker:
             for _ in range(MAX_LOOK_UPS):
                 if not self._has_room():
                     return False
-                args = {"kinds": list(self._handlers), "limit": CANDIDATES}
-                due = await self._objects.query(tasks.TYPE, tasks.DUE, args)
+                kinds = list(self._handlers)
+                due = await self._objects.query(tasks.TYPE, tasks.DUE, kinds=kinds, limit=CANDIDATES)
                 for id in due:
                     assignment = await self._start_attempt(id)
                     if assignment is not None:
@@ -137,7 +137,7 @@ class Worker:
     async def _start_attempt(self, id: str) -> Assignment | None:
         """Start an attempt at a task, and return it, or None if another worker was faster or the task is gone."""
         try:
-            assignment: Any = await self._objects.call(tasks.TYPE, id, "start", {"worker": self._name})
+            assignment: Any = await self._objects.call(tasks.TYPE, id, "start", worker=self._name)
         except Failure as failure:
             if failure.code in ("conflict", "not-found"):
                 return None

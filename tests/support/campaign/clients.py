@@ -42,8 +42,8 @@ class NatsClient:
         self._tells = tells
         self._headers = headers
 
-    async def call(self, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
-        return await self._caller.call(type, id, method, arguments)
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
+        return await self._caller.call(type, id, method, **args)
 
     async def tell(self, type: str, id: str, method: str, arguments: Mapping[str, Any], message: str) -> None:
         headers = {**self._headers, "Nats-Msg-Id": message}
@@ -59,8 +59,8 @@ class HttpClient:
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
 
-    async def call(self, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
-        body = {"method": method, "args": arguments}
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
+        body = {"method": method, "args": args}
         _, answer = await self.send("POST", f"/durable-objects/{type}:{id}/request", {}, body)
         return answer["result"]
 

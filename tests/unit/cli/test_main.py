@@ -65,7 +65,7 @@ class Fleets:
         self.calls: list[tuple[str, str, str, Any]] = []
         self.failure: Failure | None = None
 
-    async def call(self, type: str, id: str, method: str, args: Any = None) -> None:
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> None:
         self.calls.append((type, id, method, args))
         if self.failure is not None:
             raise self.failure

@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
 from aidevos.durable.bus.memory import MemoryBus
+from aidevos.durable.client.reference import refer
 from aidevos.process.stack import AccessControl, FleetConnection, background
 from aidevos.security.credentials import ServiceCredential
 from aidevos.security.keys import SigningKeys, ensure_signing_key, load_public_keys
@@ -23,8 +25,11 @@ from tests.support.callers import USER
 class Objects:
     """Answers look-ups of sessions and users; only the session `s` is open."""
 
-    async def call(self, type: str, id: str, method: str, **options: Any) -> Any:
-        return {"session": id == "s", "user": USER}[type]
+    def object(self, type: str, id: str, **options: Any) -> Any:
+        return refer(type, id, self._call)
+
+    async def _call(self, type: str, id: str, method: str, payload: bytes) -> bytes:
+        return msgspec.json.encode({"session": id == "s", "user": USER}[type])
 
     async def request(self, subject: str, payload: bytes, **options: Any) -> bytes:
         raise Failure("unavailable", "away")

@@ -45,7 +45,7 @@ class World(NamedTuple):
 
     async def run(self, call: Call, clients: int = 4) -> None:
         """Let clients work, and wait until everything has arrived that will."""
-        await self.workloads.prepare(Client("0", self.kit.call))
+        await self.workloads.prepare(Client("0", self.call))
         working = [self._work(Client(f"c{number}", call)) for number in range(clients)]
         await asyncio.gather(*working)
         await self.kit.advance(10.0)
@@ -56,8 +56,11 @@ class World(NamedTuple):
                 self.workloads.see(id, msgspec.json.decode(event.payload)["data"]["value"])
 
     async def find(self) -> list[str]:
-        client = Client("0", self.kit.call)
+        client = Client("0", self.call)
         return await self.workloads.find_missing(client) + await self.workloads.find_violations(client)
+
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
+        return await self.kit.call(type, id, method, args)
 
     async def _work(self, client: Client) -> None:
         for _ in range(STEPS):
@@ -73,7 +76,7 @@ async def open_world(*kinds: type[Workload], seed: int = 1) -> AsyncIterator[Wor
 
 async def test_a_product_that_keeps_its_promises_has_no_violation() -> None:
     async with open_world() as world:
-        await world.run(world.kit.call)
+        await world.run(world.call)
 
         assert await world.find() == []
     history = world.workloads.history
@@ -87,7 +90,7 @@ async def test_a_call_that_failed_may_have_been_applied_or_not() -> None:
 
     async with open_world() as world:
 
-        async def call(type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
+        async def call(type: str, id: str, method: str, /, **arguments: Any) -> Any:
             fails = chance.choice(("before", "after", "never", "never"))
             result = None if fails == "before" else await world.kit.call(type, id, method, arguments)
             if fails != "never":
@@ -104,7 +107,7 @@ async def test_the_same_seed_makes_the_same_operations() -> None:
     histories = []
     for _ in range(2):
         async with open_world(seed=7) as world:
-            await world.run(world.kit.call, clients=1)
+            await world.run(world.call, clients=1)
             histories.append([(each.client, each.object, each.method) for each in world.workloads.history])
 
     assert histories[0] == histories[1]
@@ -168,7 +171,7 @@ async def test_a_broken_promise_is_found(kind: type[Workload], method: str, brok
 
     async with open_world(kind) as world:
 
-        async def call(type: str, id: str, called: str, arguments: Mapping[str, Any]) -> Any:
+        async def call(type: str, id: str, called: str, /, **arguments: Any) -> Any:
             if called == method and chance.random() < 0.2:
                 return await broken(world.kit.call, type, id, called, arguments)
             return await world.kit.call(type, id, called, arguments)
@@ -199,7 +202,7 @@ async def test_events_may_be_repeated_but_not_reordered(order: list[int], found:
 
 async def test_what_a_host_left_in_an_outbox_is_missing() -> None:
     async with open_world(Tells, Events, Transfers, Alarms) as world:
-        client = Client("0", world.kit.call)
+        client = Client("0", world.call)
         await world.workloads.prepare(client)
         await asyncio.gather(*(world.workloads.step(client) for _ in range(STEPS)))
         missing = " ".join(await world.workloads.find_missing(client))
@@ -234,7 +237,7 @@ async def test_a_stored_tell_is_expected() -> None:
         async def tell(type: str, id: str, method: str, arguments: Mapping[str, Any], message: str) -> None:
             stored.append((id, message))
 
-        client = Client("0", world.kit.call, tell)
+        client = Client("0", world.call, tell)
         while not stored:
             await world.workloads.step(client)
 

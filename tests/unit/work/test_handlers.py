@@ -11,6 +11,7 @@ import pytest
 
 from aidevos import Failure, TaskContext, task
 from aidevos.contracts.tasks import RESULT_LIMIT, Assignment
+from aidevos.durable.client.reference import refer
 from aidevos.process.serving import check
 from aidevos.work import attempt as attempts
 from aidevos.work.attempt import Attempt
@@ -43,12 +44,15 @@ class Objects:
         self.goes_on = True
         self.reachable = True
 
-    async def call(self, type: str, id: str, method: str, args: Any, **options: Any) -> Any:
+    def object(self, type: str, id: str, **options: Any) -> Any:
         assert (type, id) == ("task", "t1")
+        return refer(type, id, self._call)
+
+    async def _call(self, type: str, id: str, method: str, payload: bytes) -> bytes:
         if not self.reachable:
             raise Failure("unavailable", "nobody answers")
-        self.told.append((method, args))
-        return self.goes_on
+        self.told.append((method, msgspec.json.decode(payload)))
+        return msgspec.json.encode(self.goes_on)
 
     async def request(self, subject: str, payload: bytes, **options: Any) -> bytes:
         self.told.append((subject.rpartition(".")[2], msgspec.json.decode(payload)))

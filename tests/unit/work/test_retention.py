@@ -22,7 +22,7 @@ class Entries:
         self.left = list(IDS)
         self._before_expiry = before_expiry
 
-    async def query(self, type: str, name: str, args: Any) -> Any:
+    async def query(self, type: str, name: str, /, **args: Any) -> Any:
         return {"items": [{"id": id} for id in self.left]}
 
     async def call(self, type: str, id: str, method: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 from aidevos import Failure, TaskContext, task
 from aidevos.contracts.tasks import Assignment
 from aidevos.durable.bus.port import Delivery
+from aidevos.durable.client.reference import refer
 from aidevos.work.handlers import handler_of
 from aidevos.work.worker import Worker
 from tests.support.kits import failure, until
@@ -46,11 +47,17 @@ class Fleet:
     async def close(self) -> None:
         self.paused = True
 
-    async def query(self, type: str, name: str, args: Any) -> list[str]:
+    def object(self, type: str, id: str, **options: Any) -> Any:
+        return refer(type, id, self._call)
+
+    async def _call(self, type: str, id: str, method: str, payload: bytes) -> bytes:
+        return msgspec.json.encode(await self.call(type, id, method, **msgspec.json.decode(payload)))
+
+    async def query(self, type: str, name: str, /, **args: Any) -> list[str]:
         assert args["kinds"] == ["slow"]
         return self.due[: args["limit"]]
 
-    async def call(self, type: str, id: str, method: str, args: Any, **options: Any) -> Any:
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
         if method != "start":
             return True
         self.due.remove(id)

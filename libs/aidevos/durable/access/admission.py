@@ -154,7 +154,7 @@ class Admission:
         return principal
 
     async def _call(self, type: str, id: str, method: str) -> Any:
-        return await self._client.call(type, id, method, authorization=self._credential())
+        return await getattr(self._client.object(type, id, authorization=self._credential()), method)()
 
     async def _resolve_key(self, key: api_keys.KeyText, at: float | None = None) -> contract.KeyGrant:
         payload = msgspec.json.encode({"hashed": key.hashed, "at": at})

@@ -17,7 +17,8 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, Self
+from functools import partial
+from typing import Any, NamedTuple, Protocol, Self, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 from nats.aio.client import Client
@@ -30,9 +31,11 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.history import ObjectHistory
+from aidevos.durable.client.reference import refer
 from aidevos.durable.client.types import TypeDirectory
 from aidevos.observability import tracing
 
+T = TypeVar("T")
 NUMBER_BITS = 20
 # Pauses before a request is repeated that nobody has taken.
 BACKOFF = Backoff(0.01, 0.5)
@@ -48,6 +51,15 @@ NO_ANSWER = "no process answered before the deadline"
 _UNTAKEN, _FAILED = b"NATS/1.0 503", b"\r\n%s:" % envelope.ERROR_CODE.encode()
 # Answers of a process that doesn't own the object, or no longer does. The owner's answer may still arrive.
 _NOT_THE_LAST_WORD = frozenset({"unavailable", "moved"})
+
+
+class RequestOptions(TypedDict, total=False):
+    """Options of `DurableObjectClient.request`."""
+
+    authorization: str | None
+    request_id: str | None
+    deadline: float | None
+    headers: Mapping[str, str] | None
 
 
 class ObjectCaller(Protocol):
@@ -187,26 +199,37 @@ class DurableObjectClient:
         else:
             await connection.subscribe(subject, cb=self._on_message, pending_msgs_limit=-1)
 
-    async def call(self, type: str, id: str, method: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """Call a method and return its decoded result.
+    @overload
+    def object(self, target: type[T], id: str, /, **options: Unpack[RequestOptions]) -> T: ...
+    @overload
+    def object(self, target: str, id: str, /, **options: Unpack[RequestOptions]) -> Any: ...
+    def object(self, target: str | type[Any], id: str, /, **options: Unpack[RequestOptions]) -> Any:
+        """Return a reference to an object: `await client.object(Counter, "clicks").increment(by=2)`.
 
-        `args` are the arguments by name, with any values that msgspec can encode as JSON. Options are those of
-        `request`. Raises `Failure`.
+        `target` is the object's class, whose methods take the arguments that it declares, or a type by name, whose
+        methods take arguments by name. `id` may be any name, as for `id_from_name`. Options are those of `request`,
+        for each call of the reference. Its methods return the result, and raise `Failure`.
         """
-        payload = msgspec.json.encode(args) if args else b""
-        reply = await self.request(subjects.call(type, id, method), payload, **options)
+        return refer(target, id, partial(self._call, options))
+
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
+        """Call a method by its name, like `object`, and return its decoded result. Raises `Failure`."""
+        reply = await self._call({}, type, id, method, msgspec.json.encode(args) if args else b"")
         return msgspec.json.decode(reply) if reply else None
 
     def history(self, type: str, id: str) -> ObjectHistory:
         """Return the access to the kept versions of an object."""
-        return ObjectHistory(self.call, type, id)
+        return ObjectHistory(self.object, type, id)
 
-    async def query(self, type: str, name: str, args: Mapping[str, Any] | None = None, **options: Any) -> Any:
+    async def query(self, type: str, name: str, /, **args: Any) -> Any:
         """Run a search or a view over the committed states of a type's objects and return its decoded result.
 
-        Options are those of `request`. Raises `Failure`.
+        Raises `Failure`.
         """
-        return await send_query(self, type, name, args, **options)
+        return await send_query(self, type, name, args)
+
+    async def _call(self, options: RequestOptions, type: str, id: str, method: str, payload: bytes) -> bytes:
+        return await self.request(subjects.call(type, id, method), payload, **options)
 
     async def request(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,11 +17,11 @@ T = TypeVar("T")
 class ObjectHistory:
     """The versions of one object.
 
-    `call` is that of a client. Options are those of its requests. Methods raise `Failure`.
+    `refer` is `object` of a client. Options are those of its requests. Methods raise `Failure`.
     """
 
-    def __init__(self, call: Callable[..., Awaitable[Any]], type: str, id: str) -> None:
-        self._call = call
+    def __init__(self, refer: Callable[..., Any], type: str, id: str) -> None:
+        self._refer = refer
         self._type = type
         self._id = id
 
@@ -51,9 +51,9 @@ class ObjectHistory:
         found = await self.read(version)
         if found.deleted:
             raise Failure("conflict", f"version {version} is the deletion of the object")
-        args = {"state": found.state, "project": project}
-        made = await self._call(self._type, id or subjects.new_id(), objects.CREATE, args, **options)
-        return msgspec.convert(made, DurableObject)
+        made = self._refer(self._type, id or subjects.new_id(), **options)
+        return msgspec.convert(await made._create(state=found.state, project=project), DurableObject)
 
     async def _ask(self, method: str, args: dict[str, Any], type: type[T], options: dict[str, Any]) -> T:
-        return msgspec.convert(await self._call(self._type, self._id, method, args, **options), type)
+        method_of_object = getattr(self._refer(self._type, self._id, **options), method)
+        return msgspec.convert(await method_of_object(**args), type)

@@ -6,13 +6,14 @@ a command did is visible to anyone before it is committed. A query sees the stat
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, overload
 
 import msgspec
 
 from aidevos.contracts import envelope, objects, projects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject
+from aidevos.durable.client.reference import refer
 from aidevos.durable.objects.alarm import Alarm
 from aidevos.durable.objects.alarms import Alarms
 from aidevos.durable.objects.checks import check_init, check_names, find_state_type
@@ -24,6 +25,7 @@ from aidevos.observability.author_metrics import ObjectMetrics
 from aidevos.security.permissions import Principal, permission, services
 
 State = TypeVar("State", bound=msgspec.Struct)
+Other = TypeVar("Other")
 MANAGE = permission("objects:manage")
 # Services may list objects, because a project finds its objects by listing their types.
 LISTS = MANAGE | services()
@@ -199,13 +201,26 @@ class BaseDurableObject(Generic[State]):
         """
         self._running().tell(type, id, method, args)
 
-    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
-        """Call a method of another object now, within the caller's deadline, and return its result.
+    @overload
+    def object(self, target: type[Other], id: str, /) -> Other: ...
+    @overload
+    def object(self, target: str, id: str, /) -> Any: ...
+    def object(self, target: str | type[Any], id: str, /) -> Any:
+        """Return a reference to another object: `await self.object(Counter, "clicks").increment(by=2)`.
+
+        `target` is the object's class, whose methods take the arguments that it declares, or a type by name, whose
+        methods take arguments by name. `id` may be any name, as for `id_from_name`. The methods call the object now,
+        within the caller's deadline, and return its result.
 
         The callee's effect stays even if this turn fails later, so an effect on two objects needs a saga of commits and
-        tells. Raises `Failure`: the callee's own, `deadlock` or `unavailable`.
+        tells. Methods raise `Failure`: the callee's own, `deadlock` or `unavailable`.
         """
-        return await self._running().call(type, id, method, args)
+        return refer(target, id, self._call)
+
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
+        """Call a method of another object by its name, like `object`, and return its decoded result."""
+        reply = await self._call(type, id, method, msgspec.json.encode(args))
+        return msgspec.json.decode(reply) if reply else None
 
     async def forward(
         self,
@@ -309,6 +324,9 @@ class BaseDurableObject(Generic[State]):
         turn = self._running()
         if not turn.exists or turn.project == project:
             await self.delete()
+
+    async def _call(self, type: str, id: str, method: str, payload: bytes) -> bytes:
+        return await self._running().call(type, id, method, payload)
 
     def _replace_state(self, state: dict[str, Any]) -> None:
         self._allow_management("raw")

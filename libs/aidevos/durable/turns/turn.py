@@ -193,19 +193,18 @@ class Turn:
     def alarm_names(self) -> Iterable[str]:
         return [name for name in {**self.activation.alarms, **self.effects.alarms} if self.alarm(name) is not None]
 
-    async def call(self, type: str, id: str, method: str, args: Mapping[str, Any]) -> Any:
-        """Call another object after the commits of all earlier turns, and return its decoded result.
+    async def call(self, type: str, id: str, method: str, payload: bytes) -> bytes:
+        """Call another object after the commits of all earlier turns, and return its encoded result.
 
         A repeat of this turn sends the same request ID for the same arguments. The arguments are part of the ID,
         because a repeat may find another state and therefore call something else.
         """
         subjects.split_object_id(f"{type}:{id}")
         self._calls += 1
-        payload = msgspec.json.encode(args)
         request_id = digest(self.id, str(self._calls), hashlib.sha256(payload).hexdigest())
         subject = subjects.call(type, id, method)
         headers = self._headers() | {envelope.CLIENT_ADDRESS: self.request.address}
-        return await self._ask(subject, payload, request_id=request_id, headers=headers)
+        return await self._send(subject, payload, request_id=request_id, headers=headers)
 
     async def forward(
         self, subject: str, payload: bytes, *, request_id: str, content_type: str, authorization: str | None
@@ -216,7 +215,7 @@ class Turn:
 
     async def ask(self, type: str, view: str, args: Mapping[str, Any]) -> Any:
         """Query a view or search, whose committed states include those of all earlier turns."""
-        return await self._ask(subjects.query(type, view), msgspec.json.encode(args))
+        return msgspec.json.decode(await self._send(subjects.query(type, view), msgspec.json.encode(args)))
 
     def delete(self) -> None:
         """Delete the object with this turn's commit."""
@@ -279,10 +278,6 @@ class Turn:
         if request_ids.is_acceptable(self.request.request_id):
             headers[envelope.HTTP_REQUEST_ID] = self.request.request_id
         return headers
-
-    async def _ask(self, subject: str, payload: bytes, **options: Any) -> Any:
-        reply = await self._send(subject, payload, **options)
-        return msgspec.json.decode(reply) if reply else None
 
     async def _send(self, subject: str, payload: bytes, **options: Any) -> bytes:
         earlier = self.activation.wait_committed()

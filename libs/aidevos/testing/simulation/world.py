@@ -192,8 +192,8 @@ class _World:
         client = await node.open_client(connection, node.name)
         js = connection.jetstream(timeout=STORES_WITHIN)
 
-        async def call(type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
-            return await client.call(type, id, method, arguments, deadline=self._rng.choice(deadlines))
+        async def call(type: str, id: str, method: str, /, **args: Any) -> Any:
+            return await getattr(client.object(type, id, deadline=self._rng.choice(deadlines)), method)(**args)
 
         async def tell(type: str, id: str, method: str, arguments: Mapping[str, Any], message_id: str) -> None:
             headers = {envelope.AUTHORIZATION: node.name, "Nats-Msg-Id": message_id}

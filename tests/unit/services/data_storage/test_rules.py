@@ -302,10 +302,10 @@ class ObjectCaller:
     def __init__(self, kit: ObjectKit) -> None:
         self._kit = kit
 
-    async def call(self, type: str, id: str, method: str, args: Any) -> Any:
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
         return await self._kit.call(type, id, method, args, caller=SERVICE)
 
-    async def query(self, type: str, name: str, args: Any) -> Any:
+    async def query(self, type: str, name: str, /, **args: Any) -> Any:
         return await self._kit.query(type, name, args, caller=SERVICE)
 
 

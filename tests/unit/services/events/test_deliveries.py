@@ -369,7 +369,7 @@ class ObjectCaller:
         self.buried: list[Any] = []
         self.down = ""
 
-    async def call(self, type: str, id: str, method: str, args: dict[str, Any]) -> None:
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> None:
         if args["webhook"] == self.down:
             raise Failure("unavailable", "down")
         self.begun.append(id)

@@ -45,7 +45,7 @@ class Fleet:
         assert subject == "query.webhook.search"
         return msgspec.json.encode(WebhookPage(items=self.webhooks))
 
-    async def call(self, type: str, id: str, method: str, args: dict[str, Any]) -> None:
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> None:
         if self.down:
             raise Failure("unavailable", "down on purpose")
         if id not in self.begun:

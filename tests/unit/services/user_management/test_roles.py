@@ -39,7 +39,7 @@ class ObjectCaller:
     def __init__(self, kit: ObjectKit) -> None:
         self._kit = kit
 
-    async def call(self, type: str, id: str, method: str, args: Any = None) -> Any:
+    async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
         return await self._kit.call(type, id, method, args, caller=SERVICE)
 
 
