@@ -121,6 +121,29 @@ async def test_an_item_s_event_shows_to_whom_the_item_shows(
     assert (answer.status_code == 200) == shown
 
 
+async def test_an_item_comes_with_its_events_to_whom_may_read_it(
+    http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
+) -> None:
+    ada, bob = await person(), await person()
+    await configure(http, ada, collection, rules={"read": "owner", "create": "authenticated"})
+    sources = [await open_stream(who, collection=collection, include="data") for who in (ada, bob)]
+    place = sources[0].last_event_id
+    await put(http, ada, collection, "hers", {"title": "SICP"})
+    await put(http, bob, collection, "his", {"title": "K&R"})
+    path = f"/data/collections/{collection}/hers"
+    shown = (await http.get(path, headers=ada.headers)).json()
+
+    own = (await sources[0].wait(1))[0]
+    assert own == {"id": "hers", "collection": collection, "version": 1, "item": shown}
+    assert [event["item"]["data"] for event in await sources[1].wait(1)] == [{"title": "K&R"}]
+    assert (await http.delete(path, headers=ada.headers)).status_code == 204
+    late = await open_stream(ada, place, collection=collection, include="data")
+    for source in (sources[0], late):
+        events = {seen.event: seen.about for seen in source.seen} if await source.wait(2) else {}
+        assert "item" not in events["item.deleted"]
+    assert "item" not in late.shown[0]
+
+
 async def test_among_items_of_many_owners_one_sees_one_s_own(
     http: httpx2.AsyncClient, person: Register, collection: str, open_stream: Open
 ) -> None:
@@ -271,6 +294,7 @@ async def test_filters_let_through_what_they_name(
         ({"collection": "a/b"}, "collection"),
         ({"id": "a b"}, "id"),
         ({"name": "Created"}, "name"),
+        ({"include": "item"}, "include"),
         ({"last_event_id": "x"}, "last_event_id"),
         ({"last_event_id": "-1"}, "last_event_id"),
         ({"id": ",".join("i" * 60)}, "id"),

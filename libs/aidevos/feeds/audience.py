@@ -27,7 +27,15 @@ from aidevos.contracts import (
     webhooks,
 )
 from aidevos.contracts.authentication import SESSION_TYPE
-from aidevos.contracts.data import COLLECTION_TYPE, VISIBILITY, Visibility, VisibilityArgs
+from aidevos.contracts.data import (
+    COLLECTION_TYPE,
+    ITEM_TYPE,
+    VISIBILITY,
+    Visibility,
+    VisibilityArgs,
+    item_object,
+)
+from aidevos.contracts.errors import Failure
 from aidevos.durable.base.lookups import Lookups
 from aidevos.feeds.shown_events import ItemChange, ShownEvent, UserData
 from aidevos.projects.memberships import Memberships
@@ -99,6 +107,19 @@ class Audience(Generic[Reader]):
         if found is None or not change.incarnation or found.incarnation != change.incarnation:
             return False
         return found.items == "all" or (found.items == "own" and change.owner == reader.caller.subject)
+
+    async def read_item(self, reader: Reader, change: ItemChange) -> bytes | None:
+        """Return the changed item as it is now, in JSON, or None if the reader can't read it any more.
+
+        Raises `Failure` if it can't be read at the moment.
+        """
+        subject = subjects.call(ITEM_TYPE, item_object(change.collection, change.id), "read")
+        try:
+            return await self._request(reader, subject, b"{}")
+        except Failure as failure:
+            if failure.status not in (403, 404):
+                raise
+            return None
 
     async def _fetch_visibility(self, collection: str, reader: Reader) -> Visibility:
         subject = subjects.query(COLLECTION_TYPE, VISIBILITY)

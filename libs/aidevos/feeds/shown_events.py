@@ -41,6 +41,7 @@ class _ShownChange(msgspec.Struct):
     id: str
     collection: str
     version: int
+    item: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class ProjectData(msgspec.Struct):
@@ -78,6 +79,14 @@ class ShownEvent(msgspec.Struct, frozen=True, kw_only=True):
     def shown_id(self) -> str:
         """The ID that users know: that of the item, or else of the object."""
         return self.about.id if isinstance(self.about, ItemChange) else self.object
+
+
+def add_item(event: ShownEvent, item: bytes) -> bytes:
+    """Return the encoded CloudEvent of an item's event with the encoded item in its data."""
+    change, shown = event.about, _cloud_event.decode(event.payload)
+    data = _ShownChange(change.id, change.collection, change.version, msgspec.Raw(item))
+    shown.data = msgspec.Raw(msgspec.json.encode(data))
+    return msgspec.json.encode(shown)
 
 
 def parse_event(subject: str, payload: bytes) -> ShownEvent | None:

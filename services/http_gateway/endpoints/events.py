@@ -61,6 +61,7 @@ FILTERS = (
     _several("collection", data.COLLECTION_PATTERN, "Only events of items of these collections"),
     _several("id", subjects.ID_PATTERN, "Only events of the objects, or items, with these IDs"),
     _several("name", subjects.METHOD_PATTERN, "Only events with these names, such as `created`"),
+    one_of(event_filter.INCLUDE, (event_filter.DATA,), "`data` adds the item, as it is now, to an item's event"),
     LAST_EVENT_ID,
 )
 ROOM = text("room", "The ID of a `chat_room`, by default `lobby`", ID_PATTERN)

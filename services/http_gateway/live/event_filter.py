@@ -11,7 +11,9 @@ from aidevos.contracts.data import ITEM_TYPE, check_collection
 from aidevos.contracts.errors import Failure
 from aidevos.feeds.shown_events import ItemChange, ShownEvent
 
-LAST_EVENT_ID = "last_event_id"
+LAST_EVENT_ID, INCLUDE = "last_event_id", "include"
+# What `include` may name.
+DATA = "data"
 MAX_VALUES = 50
 # Collection names and IDs have no commas.
 SEPARATOR = ","
@@ -19,12 +21,16 @@ _is_position = re.compile(r"[0-9]{1,18}").fullmatch
 
 
 class EventFilter(NamedTuple):
-    """The allowed values of each property; an empty set allows all."""
+    """The allowed values of each property; an empty set allows all.
+
+    With `includes_items`, items come with their events.
+    """
 
     types: frozenset[str] = frozenset()
     collections: frozenset[str] = frozenset()
     ids: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
+    includes_items: bool = False
 
     def matches(self, event: ShownEvent) -> bool:
         return (
@@ -44,11 +50,14 @@ def parse(parameters: Mapping[str, str]) -> EventFilter:
     types = _parse_values(parameters, "type", subjects.is_type)
     if collections and types and types != {ITEM_TYPE}:
         raise Failure("invalid", "only items belong to collections: omit type, or set it to item", field="type")
+    if parameters.get(INCLUDE, DATA) != DATA:
+        raise Failure("invalid", f"this can be {DATA} only", field=INCLUDE)
     return EventFilter(
         types=frozenset({ITEM_TYPE}) if collections else types,
         collections=collections,
         ids=_parse_values(parameters, "id", subjects.is_id),
         names=_parse_values(parameters, "name", subjects.is_method),
+        includes_items=INCLUDE in parameters,
     )
 
 

@@ -21,8 +21,17 @@ def read(delivery: Delivery) -> LiveEvent | None:
     event = shown_events.parse_event(delivery.subject, delivery.payload)
     if event is None:
         return None
-    text = frame(event.payload, event=f"{event.type}.{event.name}", id=delivery.position)
+    text = _frame(event, event.payload, int(delivery.position))
     return LiveEvent(**msgspec.structs.asdict(event), position=int(delivery.position), frame=text)
+
+
+def frame_with_item(event: LiveEvent, item: bytes) -> bytes:
+    """Return an item's event as a frame with the encoded item in its data."""
+    return _frame(event, shown_events.add_item(event, item), event.position)
+
+
+def _frame(event: ShownEvent, payload: bytes, position: int) -> bytes:
+    return frame(payload, event=f"{event.type}.{event.name}", id=f"{position}")
 
 
 def frame(data: bytes, *, event: str, id: str = "") -> bytes:

@@ -17,6 +17,7 @@ from typing import Protocol
 from aidevos.contracts.errors import Failure
 from aidevos.durable.bus.port import Delivery, PositionLost
 from aidevos.feeds.audience import READ_EVENTS, Audience
+from aidevos.feeds.shown_events import ItemChange
 
 from ..http.connection import Connection
 from . import events
@@ -32,6 +33,8 @@ READ_WITHIN = 10.0
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024
 CHUNK = 64 * 1024
+# The event of an item that nobody can read any more.
+DELETED = "deleted"
 GAP = "the events after your last one are no longer kept: read the affected objects again"
 
 
@@ -150,7 +153,7 @@ class Stream(EndlessBody):
                 event = events.read(delivery)
                 wanted = event is not None and seen.add(event.id) and self.wanted.matches(event)
                 if event is not None and wanted and await self._hub.audience.may_see(self.reader, event):
-                    yield event.frame
+                    yield await self._frame(event)
                     quiet_since = time.monotonic()
                 self._after = int(delivery.position)
                 if self._hub.window.start <= self._after <= self._hub.window.end:
@@ -181,14 +184,21 @@ class Stream(EndlessBody):
             self._waiting_bytes -= len(event.frame)
             yield event
 
+    async def _frame(self, event: LiveEvent) -> bytes:
+        """Return the frame of an event that the reader may see."""
+        if not self.wanted.includes_items or not isinstance(event.about, ItemChange) or event.name == DELETED:
+            return event.frame
+        item = await self._hub.audience.read_item(self.reader, event.about)
+        return event.frame if item is None else events.frame_with_item(event, item)
+
     async def _filter_visible(self, found: Iterable[LiveEvent]) -> AsyncGenerator[bytes, None]:
         """Yield chunks of the events that the reader may see."""
         frames: list[bytes] = []
         size = 0
         for event in found:
             if await self._hub.audience.may_see(self.reader, event):
-                frames.append(event.frame)
-                size += len(event.frame)
+                frames.append(await self._frame(event))
+                size += len(frames[-1])
             self._after = max(self._after, event.position)
             if self._ended:
                 return

@@ -47,6 +47,7 @@ INTENDED: dict[str, str] = {
     r"/paths/~1durable-objects~1(\w+:)?{(object_)?id}(~1request)?/.*/parameters/path (object_)?id/schema/pattern": (
         "objects are called by any name"
     ),
+    r"/paths/~1events/get/parameters/query include/.*": "items come with their events",
     r"/components/schemas/(session-)?Whoami/.*": "API keys know whom they act for",
     r"/components/schemas/(FieldError/.*|Problem/properties/errors.*)": "a problem names all errors of a body",
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
