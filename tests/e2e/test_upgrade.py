@@ -1,4 +1,4 @@
-"""Today's services on the documents that the last version has written, and `aidevos objects migrate` before and after."""
+"""Today's services on documents that the last version has written, and `aidevos objects migrate` before and after."""
 
 from __future__ import annotations
 

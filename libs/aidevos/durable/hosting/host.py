@@ -111,7 +111,15 @@ class Host:
         self._membership = Membership(hosts, lease, own, self._on_members, self._on_lost)
         keys = Bucket(connection, subjects.PLACEMENT_BUCKET)
         self._placement = Placement(
-            keys, self._membership, lease, self._partitions, types, self._take, self._hand_over, events
+            keys,
+            self._membership,
+            lease,
+            self._partitions,
+            types,
+            self._take,
+            self._hand_over,
+            lambda type, partition: runtime.catalogue.has_any((type, partition)),
+            events,
         )
         self._tells = Tells(
             connection, lease.incarnation, runtime.environment, runtime.router, admission, limiter, peers.share

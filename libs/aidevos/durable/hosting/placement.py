@@ -3,7 +3,8 @@
 Promises: a host claims a partition by compare-and-set, and only if it was released or the lease of its owner is gone.
 It owns what it has claimed and not released, whatever the bucket says. If the bucket has lost entries, the host gives
 up everything. All hosts compute who should own what from the same keys, so each takes its share, and a few partitions
-at a time move when a host joins or leaves. A partition that was released waits for no other one to be claimed.
+at a time move when a host joins or leaves: those without objects in memory first, together, and then the others one by
+one. A partition that was released waits for no other one to be claimed.
 
 Placement decides which host answers. It doesn't protect writes, which are fenced by claims of documents.
 """
@@ -29,8 +30,9 @@ from aidevos.durable.hosting.membership import Membership, keep_watching
 from aidevos.durable.hosting.placement_events import PlacementEvents
 
 log = logging.getLogger(__name__)
-# Partitions that one host hands over at a time. More would all be away for longer, because they share the processors.
-MOVES_AT_ONCE = 1
+# Busy partitions that one host hands over at a time. More would all be away for longer, because they share the
+# processors. Of others nobody waits for an object.
+MOVES_AT_ONCE, IDLE_MOVES_AT_ONCE = 1, 16
 # A drain hands over this share of all partitions at a time if that is more, so that it ends in time.
 DRAINED_SHARE = 0.01
 # Seconds for which a host that has released a partition waits until another one has claimed it.
@@ -70,6 +72,7 @@ class Placement:
 
     `take(type, claimed)` begins to serve partitions that this host has claimed; `claimed` has the last owner of each,
     or an empty string. `hand_over(type, partition)` ends that, so that the key can be released.
+    `is_busy(type, partition)` tells whether objects of it are in memory.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Placement:
         types: Collection[str],
         take: Callable[[str, dict[int, str]], Awaitable[None]],
         hand_over: Callable[[str, int], Awaitable[None]],
+        is_busy: Callable[[str, int], bool],
         events: PlacementEvents,
     ) -> None:
         # Set once this host has its share.
@@ -92,6 +96,7 @@ class Placement:
         self._types = types
         self._take = take
         self._hand_over = hand_over
+        self._is_busy = is_busy
         self._events = events
         self._owners: dict[str, dict[int, Owner]] = {type: {} for type in types}
         self._held: dict[tuple[str, int], int] = {}
@@ -164,17 +169,11 @@ class Placement:
 
         What isn't released `within` seconds, or before the lease is lost, is free once the lease is gone.
         """
-        at_once = max(MOVES_AT_ONCE, int(len(self._held) * DRAINED_SHARE))
-        room, loop = asyncio.Semaphore(at_once), asyncio.get_running_loop()
-        end = loop.time() + within
-
-        async def move(type: str, partition: int) -> None:
-            async with room:
-                if loop.time() < end and not self._lease.lost.is_set():
-                    await self._move(type, partition)
-
+        end = asyncio.get_running_loop().time() + within
         await asyncio.gather(*self._moves.values(), return_exceptions=True)
-        await asyncio.gather(*(move(*place) for place in list(self._held)))
+        idle = [place for place in self._held if not self._is_busy(*place)]
+        await self._move_all(idle, IDLE_MOVES_AT_ONCE, end)
+        await self._move_all(list(self._held), max(MOVES_AT_ONCE, int(len(self._held) * DRAINED_SHARE)), end)
 
     async def _follow(self) -> None:
         before = {type: dict(owners) for type, owners in self._owners.items()}
@@ -238,8 +237,8 @@ class Placement:
                 self._find_strays(type, self._wanted[type])
         for type, share in self._wanted.items():
             self._take_over(type, share)
-        for place in self._surplus():
-            if len(self._moves) == MOVES_AT_ONCE:
+        for place in sorted(self._surplus(), key=lambda place: self._is_busy(*place)):
+            if len(self._moves) >= (MOVES_AT_ONCE if self._is_busy(*place) else IDLE_MOVES_AT_ONCE):
                 break
             task = self._moves[place] = asyncio.get_running_loop().create_task(self._move(*place))
             task.add_done_callback(partial(self._on_moved, place))
@@ -390,6 +389,17 @@ class Placement:
             self._events.partitions_released(type, [partition])
             self._note_own(type, partition, left)
             await self._wait_claimed(type, partition)
+
+    async def _move_all(self, places: Collection[tuple[str, int]], at_once: int, end: float) -> None:
+        """Move partitions, a few at a time, until a time of the loop or until the lease is lost."""
+        room, loop = asyncio.Semaphore(at_once), asyncio.get_running_loop()
+
+        async def move(type: str, partition: int) -> None:
+            async with room:
+                if loop.time() < end and not self._lease.lost.is_set():
+                    await self._move(type, partition)
+
+        await asyncio.gather(*(move(*place) for place in places))
 
     async def _wait_claimed(self, type: str, partition: int) -> None:
         """Return when another host has claimed a partition, so that few are without an owner at a time."""

@@ -47,6 +47,10 @@ class Catalogue:
         """Return those of these objects that are in memory."""
         return {id for id in ids if (type_name, id) in self._activations}
 
+    def has_any(self, place: Place) -> bool:
+        """Return True if objects of a partition are in memory."""
+        return bool(self._members.get(place))
+
     def all(self) -> list[Activation]:
         """Return all activations, including those that are still loading."""
         return list(self._activations.values())

@@ -22,7 +22,7 @@ from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Entry, RolledBack
 from aidevos.durable.hosting import placement
 from aidevos.durable.hosting.membership import FORM, Member, Membership, check_forms
-from aidevos.durable.hosting.placement import MOVES_AT_ONCE, Owner, Placement
+from aidevos.durable.hosting.placement import IDLE_MOVES_AT_ONCE, MOVES_AT_ONCE, Owner, Placement
 from aidevos.settings import SettingsError
 from tests.support.buckets import MemoryBucket
 from tests.support.kits import quiet, until
@@ -72,9 +72,11 @@ class Fleet:
         self.hosts: dict[str, FakeHost] = {}
         self.serving: dict[tuple[str, int], str] = {}
         self.lost: list[str] = []
-        self.moves = 0
-        self.moving = 0
+        self.moved: list[tuple[str, int]] = []
+        self.moving: list[tuple[str, int]] = []
         self.most_moving = 0
+        # The partitions without objects in memory.
+        self.idle: set[tuple[str, int]] = set()
 
     async def join(self, name: str, **options: Any) -> FakeHost:
         self.hosts[name] = host = FakeHost(self, name, **options)
@@ -108,7 +110,15 @@ class FakeHost:
         self.events: Any = FakeEvents()
         anything = keys
         self.placement = Placement(
-            anything, self.membership, self.lease, self.partitions, types, self._take, self._hand_over, self.events
+            anything,
+            self.membership,
+            self.lease,
+            self.partitions,
+            types,
+            self._take,
+            self._hand_over,
+            lambda *place: place not in fleet.idle,
+            self.events,
         )
         self.claimed: list[dict[int, str]] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -141,12 +151,13 @@ class FakeHost:
         await asyncio.sleep(0)
 
     async def _hand_over(self, type: str, partition: int) -> None:
-        self.fleet.moving += 1
-        self.fleet.most_moving = max(self.fleet.most_moving, self.fleet.moving)
+        place = (type, partition)
+        self.fleet.moving.append(place)
+        self.fleet.most_moving = max(self.fleet.most_moving, len(self.fleet.moving))
         await self.may_hand_over.wait()
         await asyncio.sleep(0)
-        self.fleet.moving -= 1
-        self.fleet.moves += 1
+        self.fleet.moving.remove(place)
+        self.fleet.moved.append(place)
         self.partitions.drop(type, partition)
         if self.fleet.serving.get((type, partition)) == self.lease.incarnation:
             del self.fleet.serving[type, partition]
@@ -187,10 +198,10 @@ async def test_a_host_that_joins_gets_its_share_and_nothing_else_moves(fleet: Fl
     for name in "abc":
         await fleet.join(name)
         await until(fleet.is_even)
-    fleet.moves = 0
+    fleet.moved.clear()
     await fleet.join("d")
     await until(fleet.is_even)
-    assert fleet.moves <= len(TYPES) * -(-COUNT // 4)
+    assert len(fleet.moved) <= len(TYPES) * -(-COUNT // 4)
 
 
 async def test_what_is_taken_and_released_is_told(fleet: Fleet) -> None:
@@ -207,12 +218,37 @@ async def test_a_few_partitions_move_at_a_time(fleet: Fleet) -> None:
     await until(fleet.is_even)
     first.may_hand_over.clear()
     await fleet.join("b")
-    await until(lambda: fleet.moving == MOVES_AT_ONCE)
+    await until(lambda: len(fleet.moving) == MOVES_AT_ONCE)
     await quiet()
     assert len(first.served) == len(TYPES) * COUNT
     first.may_hand_over.set()
     await until(fleet.is_even)
     assert fleet.most_moving == MOVES_AT_ONCE
+
+
+async def test_partitions_without_objects_move_together_before_the_others(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    fleet.idle = {(type, each) for type in TYPES for each in range(1, COUNT)}
+    first.may_hand_over.clear()
+    leaving = asyncio.ensure_future(first.leave())
+    await until(lambda: len(fleet.moving) == min(IDLE_MOVES_AT_ONCE, len(fleet.idle)))
+    await quiet()
+    assert fleet.idle.issuperset(fleet.moving)
+    first.may_hand_over.set()
+    await leaving
+    assert fleet.moved[-len(TYPES) :] == [(type, 0) for type in TYPES]
+
+
+async def test_a_host_that_joins_gets_many_partitions_without_objects_at_once(fleet: Fleet) -> None:
+    first = await fleet.join("a")
+    await until(fleet.is_even)
+    fleet.idle = {(type, each) for type in TYPES for each in range(COUNT)}
+    first.may_hand_over.clear()
+    await fleet.join("b")
+    await until(lambda: len(fleet.moving) == min(IDLE_MOVES_AT_ONCE, len(TYPES) * COUNT // 2))
+    first.may_hand_over.set()
+    await until(fleet.is_even)
 
 
 async def test_what_a_leaving_host_had_is_shared_by_the_others(fleet: Fleet) -> None:
@@ -344,7 +380,7 @@ async def test_a_host_that_died_while_it_drained_keeps_nothing_from_the_others(
     await until(fleet.is_even)
     first.may_hand_over.clear()
     leaving = asyncio.ensure_future(first.leave())
-    await until(lambda: fleet.moving > 0)
+    await until(lambda: len(fleet.moving) > 0)
     await quiet()
     leaving.cancel()
     await first.die()
