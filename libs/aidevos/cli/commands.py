@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("doctor", "doctor.command:doctor", "Examine the fleet, and say what to do."),
         Row("backup", "backup:backup", "Copy the whole fleet into a folder or a bucket."),
         Row("restore", "backup:restore", "Restore a copy, as a whole or in parts."),
-        Row("keys", "keys:app", "Show or rotate the keys that sign access tokens."),
+        Row("signing-keys", "signing_keys:app", "Show or rotate the keys that sign access tokens."),
         Row("nats-user", "nats_users:nats_user", "Create, list or remove users of the NATS server."),
     ),
     "Your code": (

@@ -36,7 +36,7 @@ def world(worlds: Worlds) -> Iterator[World]:
 async def rotate(world: World, *options: str) -> None:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "aidevos.cli.main", "keys", "rotate", *options),
+        *("-m", "aidevos.cli.main", "signing-keys", "rotate", *options),
         env={
             **os.environ,
             "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}",

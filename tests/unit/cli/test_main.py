@@ -189,14 +189,14 @@ class TestTokens:
         assert_refused(main(["tokens", "revoke", "x.y"]), capsys, "x.y", "aidevos tokens list")
 
 
-class TestKeys:
+class TestSigningKeys:
     @pytest.mark.parametrize(("options", "kept"), [([], 2), (["--now"], 1)])
     def test_a_rotation_replaces_the_keys_of_services_too(self, home: Path, options: list[str], kept: int) -> None:
         ensure_signing_key(home)
         register(home, "objects")
         (before,) = load_registrations(home)["objects"].keys
 
-        assert main(["keys", "rotate", *options]) == 0
+        assert main(["signing-keys", "rotate", *options]) == 0
         *old, new = load_registrations(home)["objects"].keys
         assert new.id != before.id
         assert len(old) + 1 == kept
@@ -204,9 +204,9 @@ class TestKeys:
     def test_a_rotation_lets_the_next_key_wait_and_the_list_tells_of_both(self, home: Path, capsys: Output) -> None:
         first = ensure_signing_key(home)
 
-        status = main(["keys", "rotate"])
+        status = main(["signing-keys", "rotate"])
         rotated = capsys.readouterr().out
-        main(["keys", "list"])
+        main(["signing-keys", "list"])
 
         assert (status, capsys.readouterr().out) == (0, rotated)
         header, *rows = [line.split() for line in rotated.splitlines()]
@@ -219,7 +219,7 @@ class TestKeys:
     def test_a_rotation_at_once_leaves_the_new_key_alone(self, home: Path, capsys: Output) -> None:
         first = ensure_signing_key(home)
 
-        assert main(["keys", "rotate", "--now"]) == 0
+        assert main(["signing-keys", "rotate", "--now"]) == 0
 
         (row,) = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
         assert (row[0] != first.id, row[1]) == (True, "signs")
@@ -227,7 +227,7 @@ class TestKeys:
 
     @pytest.mark.parametrize("command", [["list"], ["rotate"], ["rotate", "--now"]])
     def test_without_a_key_it_says_where_it_looked(self, home: Path, capsys: Output, command: list[str]) -> None:
-        assert_refused(main(["keys", *command]), capsys, "AIDEVOS_HOME", str(home))
+        assert_refused(main(["signing-keys", *command]), capsys, "AIDEVOS_HOME", str(home))
         assert not home.exists()
 
 

@@ -1,4 +1,4 @@
-"""`aidevos keys`: show and rotate the fleet's signing keys."""
+"""`aidevos signing-keys`: show and rotate the fleet's signing keys."""
 
 from __future__ import annotations
 
