@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import AsyncIterator
 
@@ -62,7 +61,7 @@ async def install(objects: DurableObjectClient, settings: Settings) -> None:
 async def install_administrator(objects: DurableObjectClient, settings: Settings) -> None:
     """Create the first administrator, whose credentials are in `fleet.json`, once for each configured username."""
     password = settings.admin_password or load_secrets(settings.home).admin_password
-    id = hashlib.sha256(f"administrator:{settings.admin_username.lower()}".encode()).hexdigest()[:32]
+    id = users.administrator_id(settings.admin_username)
     try:
         await objects.call(users.TYPE, id, "install", username=settings.admin_username, password=password)
     except Failure as failure:

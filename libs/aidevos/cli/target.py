@@ -96,25 +96,47 @@ def _local() -> Target | None:
 
 
 class Administrator:
-    """The tokens of the administrator of a fleet on this machine, signed with the key of its home."""
+    """The tokens of the administrator of a fleet on this machine, signed with the key of its home.
+
+    They are those of the first administrator, a user, so that API keys, projects and the like have an owner. If that
+    user is no administrator any more, they are those of the fleet's owner.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._subject = ""
         self._token = ""
         self._renew_at = 0.0
 
     async def __call__(self) -> str:
         """Return a token that is valid now. Raises `CommandError` if the key can't be read."""
         if time.monotonic() >= self._renew_at:
-            self._token = self._issue()
+            self._subject = self._subject or await self._find_subject()
+            self._token = self._issue(self._subject)
             self._renew_at = time.monotonic() + RENEWED_AFTER
         return self._token
 
-    def _issue(self) -> str:
-        from aidevos.cli.owner import signing_key
+    async def _find_subject(self) -> str:
+        """Return the ID of the first administrator, or the name of the fleet's owner."""
+        from aidevos.client.api import HttpApi
+        from aidevos.client.errors import NotFound
+        from aidevos.contracts.users import administrator_id
         from aidevos.process.fleet import load_fleet
         from aidevos.security.permissions import OWNER
+
+        fleet = load_fleet(self._home)
+        id = administrator_id(fleet.admin_username)
+        try:
+            async with HttpApi(fleet.gateway_url, token=self._issue(OWNER)) as api:
+                user = await api.call("GET", f"/users/{id}")
+        except NotFound:
+            return OWNER
+        return id if user["status"] == "active" and "admin" in user["roles"] else OWNER
+
+    def _issue(self, subject: str) -> str:
+        from aidevos.cli.owner import signing_key
+        from aidevos.process.fleet import load_fleet
         from aidevos.security.tokens import TokenIssuer
 
         issuer = TokenIssuer(signing_key(self._home), load_fleet(self._home).public_url)
-        return issuer.issue(OWNER, roles=("admin",), lifetime=LIFETIME)
+        return issuer.issue(subject, roles=("admin",), lifetime=LIFETIME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,6 +29,11 @@ FullName = Annotated[str, Meta(max_length=200)]
 Password = Annotated[str, Meta(min_length=1, max_length=1024)]
 Status = Literal["active", "deactivated"]
 Roles = Annotated[list[RoleName], Meta(max_length=20)]
+
+
+def administrator_id(username: str) -> str:
+    """Return the ID of the first administrator with this name."""
+    return hashlib.sha256(f"administrator:{username.lower()}".encode()).hexdigest()[:32]
 
 
 class User(msgspec.Struct, kw_only=True):
