@@ -320,7 +320,7 @@ async def test_exported_objects_are_imported_again_line_by_line(saved: Saved, tm
     done = aidevos(fleet, "objects", "import", str(file), "--json")
     again = aidevos(fleet, "objects", "import", str(file), "--on-conflict", "skip", "--json")
 
-    assert (tried.returncode, done.returncode, again.returncode) == (1, 1, 1)
+    assert (tried.returncode, done.returncode, again.returncode) == (3, 3, 3)
     expected = {**LOADED, "created": ACCOUNTS, "failed": 3}
     assert json.loads(tried.stdout) | {"failures": []} == json.loads(done.stdout) | {"failures": []} == expected
     assert json.loads(again.stdout) | {"failures": []} == {**LOADED, "skipped": ACCOUNTS, "failed": 3}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from aidevos.backup.outcome import MAX_SHOWN, Outcome
 from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import DurableObjectClient
@@ -24,8 +25,6 @@ OnConflict = Literal["skip", "replace", "fail"]
 AT_ONCE, BATCH = 64, 200
 # Attempts while a host is overloaded, and the pause between them if it names none, in seconds.
 ATTEMPTS, PAUSE = 10, 1.0
-# Failures that are told one by one.
-MAX_SHOWN = 100
 BUSY = ("overloaded", "rate-limited")
 
 
@@ -66,20 +65,6 @@ class StoredObject(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unkn
             updated_at=found.get("updated_at"),
             alarms=found.get("alarms") or None,
         )
-
-
-class Outcome(msgspec.Struct):
-    """The outcome of loading objects. `failures` are lines for people, of the first ones that failed."""
-
-    created: int = 0
-    replaced: int = 0
-    skipped: int = 0
-    failed: int = 0
-    failures: list[str] = []
-
-    @property
-    def total(self) -> int:
-        return self.created + self.replaced + self.skipped + self.failed
 
 
 class Loading:

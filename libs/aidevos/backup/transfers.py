@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import msgspec
@@ -19,7 +15,6 @@ from aidevos.backup.stored_objects import BATCH, StoredObject
 from aidevos.durable.store.conditions import COMPARISONS, And, Compare, Condition, Operator
 from aidevos.durable.store.mongo_filter import compile_condition
 
-STANDARD = "-"
 # A line has a state and alarms, which have bounds of their own, in JSON.
 LONGEST_LINE = 32 * 1024 * 1024
 LIVE: dict[str, Any] = {"deleted": None}
@@ -90,37 +85,3 @@ def _read(number: int, line: bytes) -> tuple[str, StoredObject | str]:
         return f"line {number}: ", _line.decode(line)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         return f"line {number}", f"this is no object: {error}"
-
-
-@contextmanager
-def opened(path: str) -> Iterator[BinaryIO]:
-    """Open a file to read, or standard input for `-`. Raises `BackupError`."""
-    if path == STANDARD:
-        yield sys.stdin.buffer
-        return
-    try:
-        with Path(path).expanduser().open("rb") as file:
-            yield file
-    except OSError as error:
-        raise BackupError(f"{path}: {error.strerror}") from None
-
-
-@contextmanager
-def written(path: str) -> Iterator[BinaryIO]:
-    """Open a new file that only its owner can read, or standard output for `-`. It appears at the end of the block.
-
-    Raises `BackupError`.
-    """
-    if path == STANDARD:
-        yield sys.stdout.buffer
-        return
-    final = Path(path).expanduser()
-    partial = final.with_name(f".{final.name}.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            yield file
-        partial.replace(final)
-    except OSError as error:
-        raise BackupError(f"{path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)

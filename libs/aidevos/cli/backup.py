@@ -13,8 +13,7 @@ from typer import Argument, Option
 from aidevos.cli.errors import CommandError
 from aidevos.cli.output import print_json
 from aidevos.cli.owner import call_fleet
-from aidevos.cli.progress import Progress, command_errors
-from aidevos.cli.transfers import report
+from aidevos.cli.progress import Progress, command_errors, report
 from aidevos.settings import Settings, load
 
 MB = 1_000_000
@@ -99,7 +98,7 @@ def restore(
         fleet = find_fleet(settings)
         key, manifest = _open(storage, settings, identity, fingerprint)
         if not picked.all:
-            report(_restore_picked(fleet, storage, key, manifest, picked, progress), as_json=as_json)
+            report(_restore_picked(fleet, storage, key, manifest, picked, progress), "objects", as_json=as_json)
             return
         progress.expect(sum(part.documents for part in manifest.parts))
         summary = restore_fleet(

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from aidevos.cli.errors import CommandError
+from aidevos.cli.errors import INCOMPLETE, CommandError
+from aidevos.cli.output import print_json
 
 
 class Progress:
@@ -41,8 +42,8 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, description=title)
 
-    def expect(self, total: int) -> None:
-        """Show how much there is to do."""
+    def expect(self, total: int | None) -> None:
+        """Show how much there is to do, if that is known."""
         if self._bar is not None:
             self._bar.update(self._task, total=total)
 
@@ -64,3 +65,16 @@ def command_errors() -> Iterator[None]:
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
         raise CommandError(str(first), 1) from None
+
+
+def report(outcome: Any, things: str, *, as_json: bool, dry_run: bool = False) -> None:
+    """Print what has become of objects or items. Raises `CommandError` if some have failed."""
+    if as_json:
+        print_json(outcome)
+    else:
+        for line in outcome.failures:
+            print(line, file=sys.stderr)
+        prefix = "would be " if dry_run else ""
+        print(f"{prefix}created {outcome.created}, replaced {outcome.replaced}, skipped {outcome.skipped}")
+    if outcome.failed:
+        raise CommandError(f"{outcome.failed} of {outcome.total} {things} failed", INCOMPLETE)

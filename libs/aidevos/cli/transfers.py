@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from aidevos.cli.errors import CommandError
-from aidevos.cli.output import print_json
+from aidevos.cli.files import opened, written
 from aidevos.cli.owner import call_fleet
-from aidevos.cli.progress import Progress, command_errors
+from aidevos.cli.progress import Progress, command_errors, report
 from aidevos.contracts import subjects
 from aidevos.settings import load
 
@@ -38,7 +38,7 @@ def export_objects(
     with command_errors(), Progress("exporting") as progress:
         condition = transfers.parse_where(where) if where else None
         fleet = find_fleet(load())
-        with transfers.written(output) as file:
+        with written(output) as file:
             count = transfers.export_objects(
                 fleet,
                 type,
@@ -72,7 +72,7 @@ def import_objects(
     from aidevos.backup.fleet_data import find_fleet, known_types
     from aidevos.backup.stored_objects import Loading
 
-    with command_errors(), transfers.opened(file) as lines, Progress("importing") as progress:
+    with command_errors(), opened(file) as lines, Progress("importing") as progress:
         known = known_types(find_fleet(load()))
 
         async def load_all(client: Any) -> Any:
@@ -81,17 +81,4 @@ def import_objects(
             return loading.outcome
 
         outcome = call_fleet(load_all)
-    report(outcome, as_json=as_json, dry_run=dry_run)
-
-
-def report(outcome: Any, *, as_json: bool, dry_run: bool = False) -> None:
-    """Print what has become of objects. Raises `CommandError` if some have failed."""
-    if as_json:
-        print_json(outcome)
-    else:
-        for line in outcome.failures:
-            print(line, file=sys.stderr)
-        prefix = "would be " if dry_run else ""
-        print(f"{prefix}created {outcome.created}, replaced {outcome.replaced}, skipped {outcome.skipped}")
-    if outcome.failed:
-        raise CommandError(f"{outcome.failed} of {outcome.total} objects failed", 1)
+    report(outcome, "objects", as_json=as_json, dry_run=dry_run)
