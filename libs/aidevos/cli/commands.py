@@ -44,6 +44,21 @@ OBJECTS = (
     Row("import", "transfers:import_objects", "Load objects from lines of JSON."),
     Row("migrate", "migrate:migrate", "Try every stored state, and rewrite those of older schemas."),
 )
+DATA = (
+    Row("collections", "data:list_collections", "List the collections and how many items they have."),
+    Row("config", "data:show_config", "Show the configuration of a collection."),
+    Row("configure", "data:configure", "Create a collection, or replace its configuration."),
+    Row("drop", "data:drop_collection", "Delete a collection with all its items."),
+    Row("get", "data:get_item", "Show an item."),
+    Row("put", "data:put_item", "Create an item, or replace its data."),
+    Row("patch", "data:patch_item", "Change parts of an item's data."),
+    Row("delete", "data:delete_items", "Delete items."),
+    Row("find", "data:find_items", "Find items."),
+    Row("history", "data:show_history", "List the versions of an item, the latest first."),
+    Row("restore", "data:restore_item", "Give an item the data of an earlier version."),
+    Row("export", "data_files:export_items", "Write the items of a collection as lines of JSON."),
+    Row("import", "data_files:import_items", "Create items from lines of JSON."),
+)
 COMMANDS: dict[str, tuple[Row, ...]] = {
     "The fleet on this machine": (
         Row("up", "local:up", "Start the fleet on this machine."),
@@ -77,6 +92,16 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("tokens", "tokens:app", "List or revoke the tokens that `aidevos token` has printed."),
         Row("openapi", "openapi:openapi", "Print the OpenAPI document of the fleet."),
         Row("asyncapi", "openapi:asyncapi", "Print the AsyncAPI document of the NATS interface."),
+    ),
+    "Ready-made services": (
+        Row("users", "users:app", "List, create or change users."),
+        Row("roles", "roles:app", "List, create or change roles."),
+        Row("keys", "keys:app", "Create, list or revoke API keys."),
+        Row("data", DATA, "Read, write, import or export collections and their items."),
+        Row("projects", "projects:app", "List, create or change projects and their members."),
+        Row("tasks", "tasks:app", "Create, list, watch or end the tasks of projects."),
+        Row("webhooks", "webhooks:app", "Create, list, test or delete webhooks."),
+        Row("dead-letters", "dead_letters:app", "List, replay or delete messages that couldn't be delivered."),
     ),
     "This command": (Row("completion", "completion:completion", "Print the completion script of a shell."),),
 }
