@@ -55,6 +55,8 @@ Every error is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc
   `Idempotency-Key`: it takes effect once.
 - Types of objects may define codes of their own, with a status from 400 to 499. Of the examples, `account` has
   `insufficient-funds` (409): the balance is smaller than the transfer.
+- The Python client and the command line report an answer that no fleet gives, such as a proxy's page, as
+  `unexpected-answer`.
 
 | code | status | retryable |
 | --- | --- | --- |
