@@ -22,7 +22,7 @@ class Request(NamedTuple):
 
 
 class FakeGateway:
-    """Answers by method and path, and keeps the requests. `answers` holds a status and a JSON value, or a function."""
+    """Answers by method and path, and keeps the requests. `answers` holds a status and a JSON value, its bytes or None, or a function of the request."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -53,7 +53,7 @@ def fake_gateway() -> Iterator[FakeGateway]:
             request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body)
             status, value = gateway.answer(request)
             kind = "application/problem+json" if status >= 400 else "application/json"
-            encoded = b"" if value is None else json.dumps(value).encode()
+            encoded = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(encoded)))
@@ -67,7 +67,7 @@ def fake_gateway() -> Iterator[FakeGateway]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         gateway = FakeGateway(f"http://127.0.0.1:{server.server_port}")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield gateway
         finally:

@@ -107,8 +107,12 @@ def _log_in(url: str, username: str, password: str, otp: str) -> Any:
 
 def _check_url(url: str) -> str:
     """Return the URL of a fleet without a slash at its end; HTTPS is the default. Raises `CommandError`."""
-    parts = urlsplit(url if "://" in url else f"https://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url if "://" in url else f"https://{url}")
+        is_valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid or parts.query or parts.fragment:
         raise CommandError(f"{url!r} isn't the URL of a fleet, such as https://api.example.org")
     if parts.username or parts.password:
         raise CommandError("the URL must not contain credentials")

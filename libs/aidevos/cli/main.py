@@ -63,7 +63,9 @@ def _status_of(error: Exception) -> int | None:
 
 
 def _complain(line: str, status: int) -> int:
-    print(f"aidevos: {line}".replace("\n", " "), file=sys.stderr)
+    from aidevos.cli.output import printable
+
+    print(printable(f"aidevos: {line}".replace("\n", " ")), file=sys.stderr)
     return status
 
 

@@ -259,7 +259,10 @@ class TestOpenapi:
         assert main(["openapi"]) == 2
         assert "aidevos.nowhere" in capsys.readouterr().err
 
-    def test_a_gateway_that_does_not_answer_is_status_1(self, home: Path, capsys: Output) -> None:
+    def test_a_gateway_that_does_not_answer_is_status_1(
+        self, home: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("aidevos.client.api.CONNECT_WITHIN", 0.1)
         write_fleet(home, "http://127.0.0.1:1")
 
         assert_refused(main(["openapi"]), capsys, "http://127.0.0.1:1", expected=1)
