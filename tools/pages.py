@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
+from typer import Context
 
 from aidevos import settings, variables
+from aidevos.cli.commands import COMMANDS, Pending
 from aidevos.contracts.errors import CODES, Code
 from aidevos.contracts.patterns import whole
 from aidevos.observability import metrics
@@ -89,8 +92,11 @@ setting, and names the setting. An empty value counts as not set.
 """
 HEADER = "| variable | default | unit | bounds | meaning |\n| --- | --- | --- | --- | --- |\n"
 METRICS = "operations/metrics.md"
+COMMAND_LINE = "command-line.md"
 METRICS_HEADER = "| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
 END = whole("").removeprefix("^")
+# What Typer adds to an argument whose values are texts.
+_is_text = re.compile(r" <(str|list\[str\])>")
 # Larger units in which the page also gives a default.
 SCALES = {
     "seconds": {"d": 86_400, "h": 3600, "min": 60},
@@ -106,6 +112,7 @@ def pages() -> dict[str, str]:
         "errors.md": errors_page(),
         "settings.md": settings_page(),
         METRICS: metrics_page(),
+        COMMAND_LINE: command_line_page(),
     }
 
 
@@ -141,6 +148,44 @@ def metrics_page() -> str:
 def _metric_row(metric: Family) -> str:
     labels = ", ".join(f"`{name}`" for name in metric.label_names)
     return f"| `{metric.name}` | {metric.kind} | {labels} | {metric.about}. |\n"
+
+
+def command_line_page() -> str:
+    """Return the page on the command line, with each command, its options and its help at its end."""
+    text = (DOCS / COMMAND_LINE).read_text().partition(WRITTEN)[0]
+    parts = [text, WRITTEN]
+    for title, rows in COMMANDS.items():
+        parts.append(f"\n## {title}\n")
+        for row in rows:
+            parts += _command(f"aidevos {row.name}", Pending(row).load())
+    return "".join(parts)
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    """Yield the entries of a command, or of those of its group."""
+    if commands := getattr(command, "commands", None):
+        yield f"\n### {name}\n\n{command.help}\n"
+        for each in commands.values():
+            loaded = each.load() if isinstance(each, Pending) else each
+            yield from _command(f"{name} {loaded.name}", loaded)
+        return
+    context = Context(command, info_name=name)
+    usage = " ".join([name, *command.collect_usage_pieces(context)])
+    level = "###" if name.count(" ") == 1 else "####"
+    yield f"\n{level} {name}\n\n`{usage}`\n\n{_help_text(command.help)}\n"
+    if records := [record for each in command.params if (record := each.get_help_record(context))]:
+        yield "\n| argument or option | meaning |\n| --- | --- |\n"
+    for form, meaning in records:
+        yield f"| `{_cell(_is_text.sub('', form))}` | {_cell(meaning)} |\n"
+
+
+def _help_text(text: str) -> str:
+    """Return the help of a command, with its examples as code."""
+    return re.sub(r"^Example: (.*)$", r"Example: `\1`", text, flags=re.MULTILINE)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def settings_page() -> str:

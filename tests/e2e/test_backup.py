@@ -280,7 +280,7 @@ async def test_a_single_object_comes_back_while_its_owner_lives_and_serves(saved
 
 async def test_a_paused_owner_overwrites_no_restored_object(saved: Saved) -> None:
     fleet, counter = saved.fleet, min(saved.acknowledged)
-    scaled = fleet.run("scale", "--service", "objects", "--replicas", "2")
+    scaled = aidevos(fleet, "scale", "objects", "2")
     assert scaled.returncode == 0, scaled.stderr
     async with calls(fleet) as http:
         then = await copied_value(saved, counter)

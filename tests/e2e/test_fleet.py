@@ -117,7 +117,7 @@ def test_nothing_that_a_fleet_writes_is_readable_by_others(fleet: LocalFleet) ->
 
 def test_up_again_says_so(fleet: LocalFleet) -> None:
     before = fleet.pids()
-    again = fleet.run("up")
+    again = aidevos(fleet, "up")
     assert again.returncode == 0
     assert "already up" in again.stdout
     assert again.stdout.rstrip().endswith(fleet.read()["gateway_url"])
@@ -252,7 +252,7 @@ def test_everything_is_found_again_after_down_and_up(fleet: LocalFleet) -> None:
     before = fleet.read()
     with pymongo.MongoClient[dict[str, Any]](before["mongo_url"]) as client:
         client[before["mongo_database"]].scratch.insert_one({"_id": "kept"})
-    down = fleet.run("down")
+    down = aidevos(fleet, "down")
     assert down.returncode == 0
     assert fleet.processes() == []
     with pytest.raises(SettingsError, match="make up"):
@@ -268,7 +268,7 @@ def test_down_leaves_no_process_when_the_supervisor_was_killed(fleet: LocalFleet
     os.kill(fleet.supervisor(), signal.SIGKILL)
     assert len(eventually(fleet.processes, 1.0)) >= 4
     assert "make up" in fleet.run("ps").stderr
-    down = fleet.run("down")
+    down = aidevos(fleet, "down")
     assert down.returncode == 0
     assert fleet.processes() == []
 
@@ -301,7 +301,7 @@ def test_down_signals_no_process_that_is_not_the_fleets(fleet: LocalFleet) -> No
         (fleet.home / "fleet.json").write_text(json.dumps(found))
         (fleet.home / "mark").write_bytes(mark)
         (fleet.home / "supervisor.pid").write_text(str(stranger.pid))
-        down = fleet.run("down")
+        down = aidevos(fleet, "down")
         assert down.returncode == 0
         assert "No fleet is up" in down.stdout
         assert stranger.poll() is None

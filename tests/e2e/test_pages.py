@@ -14,6 +14,7 @@ from msgspec.structs import fields
 
 from aidevos import id_from_name
 from aidevos.cli.openapi import offline
+from aidevos.cli.target import CONTEXT, TOKEN, URL
 from aidevos.settings import Settings
 from aidevos.variables import is_secret
 from tests.support.local_fleet import LocalFleet
@@ -90,6 +91,7 @@ def test_every_reason_not_to_run_a_block_is_needed() -> None:
 def test_every_target_and_variable_that_a_page_names_is_there() -> None:
     makefile = (ROOT / "Makefile").read_text()
     settings = {field.name.upper() for field in fields(Settings)}
+    settings |= {name.removeprefix("AIDEVOS_") for name in (URL, TOKEN, CONTEXT)}
     settings |= {f"{field.name.upper()}_FILE" for field in fields(Settings) if is_secret(field)}
 
     for page in PAGES:

@@ -22,7 +22,10 @@ class Request(NamedTuple):
 
 
 class FakeGateway:
-    """Answers by method and path, and keeps the requests. `answers` holds a status and a JSON value, its bytes or None, or a function of the request."""
+    """Answers by method and path, and keeps the requests.
+
+    `answers` holds a status with a JSON value, its bytes or None, or a function of the request that returns these.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -31,7 +31,7 @@ def tail(
 ) -> None:
     """Show events as they happen, until Ctrl-C.
 
-    Example: aidevos events tail --type counter --name incremented
+    Example: aidevos events tail --type chat_room --name posted
 
     Options may be repeated. With --json, each event is one line: its position, its type, and a CloudEvent as data.
     """

@@ -42,7 +42,7 @@ def down() -> None:
 
 
 def restart(
-    service: Annotated[str, Argument(metavar="[SERVICE]", help="By default all services.", show_default=False)] = "",
+    service: Annotated[str, Argument(metavar="SERVICE", help="By default all services.", show_default=False)] = "",
 ) -> None:
     """Replace processes one by one, without losing a request.
 

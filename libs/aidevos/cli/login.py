@@ -20,7 +20,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 OTP_LENGTH = 6
 
 Url = Annotated[
-    str, Argument(metavar="[URL]", help="The fleet's URL; by default that of the fleet in use.", show_default=False)
+    str, Argument(metavar="URL", help="The fleet's URL; by default that of the fleet in use.", show_default=False)
 ]
 Name = Annotated[str, Option(metavar="NAME", help="The context's name; by default the URL's host.", show_default=False)]
 Username = Annotated[
@@ -64,7 +64,7 @@ def login(
 
 
 def logout(
-    name: Annotated[str, Argument(metavar="[CONTEXT]", help="By default the context in use.", show_default=False)] = "",
+    name: Annotated[str, Argument(metavar="CONTEXT", help="By default the context in use.", show_default=False)] = "",
 ) -> None:
     """End a login, on its fleet too, and forget its credentials.
 

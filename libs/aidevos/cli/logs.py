@@ -27,9 +27,7 @@ POLL = 0.2
 
 Services = Annotated[
     list[str] | None,
-    Argument(
-        metavar="[SERVICE]...", help="Services, servers, or single processes such as objects-1.", show_default=False
-    ),
+    Argument(metavar="SERVICE", help="Services, servers, or single processes such as objects-1.", show_default=False),
 ]
 
 

@@ -26,7 +26,7 @@ VERSIONS = {"VERSION": "version", "AT": "at", "CALLER": "caller", "METHOD": "met
 LOOK_EVERY = 1.0
 
 Id = Annotated[str, Argument(metavar="TYPE:ID", help="The object, such as counter:clicks.")]
-Type = Annotated[str, Argument(metavar="[TYPE]", help="Only objects of this type.", show_default=False)]
+Type = Annotated[str, Argument(metavar="TYPE", help="Only objects of this type.", show_default=False)]
 Project = Annotated[str, Option(help="Only the objects of this project.", show_default=False)]
 Limit = Annotated[int, Option(min=0, help="The most rows; 0 for all.")]
 

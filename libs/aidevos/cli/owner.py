@@ -6,18 +6,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from nats.errors import Error as NatsError
 
-from aidevos.cli.errors import CommandError
+from aidevos.cli.errors import UNREACHABLE, CommandError
+from aidevos.cli.target import signing_key
 from aidevos.contracts.errors import Failure
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import connect_once
 from aidevos.process.fleet import Fleet, load_fleet, with_credentials
 from aidevos.security.key_ring import SigningKey
-from aidevos.security.keys import load_signing_key
 from aidevos.security.permissions import OWNER
 from aidevos.security.tls import client_context
 from aidevos.security.tokens import TokenIssuer
@@ -26,16 +25,7 @@ from aidevos.settings import load
 # Seconds: the life of the tokens with which the command calls, and the age at which it takes a new one.
 LIFETIME, RENEWED_AFTER = 60.0, 20.0
 CONNECT_WITHIN, ATTEMPT_TIMEOUT, DEADLINE = 3.0, 2.0, 10.0
-UNREACHABLE = 1
 Work = Callable[[DurableObjectClient], Awaitable[Any]]
-
-
-def signing_key(home: Path) -> SigningKey:
-    """Return the key that signs now. Raises `CommandError`."""
-    try:
-        return load_signing_key(home)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` creates one): {error}") from None
 
 
 def call_fleet(work: Work) -> Any:

@@ -20,11 +20,11 @@ from aidevos.settings import load
 Types = Annotated[
     list[str],
     Argument(
-        metavar="MODULE:CLASS...",
+        metavar="MODULE:CLASS",
         help="Object types, such as my_package.objects:Counter, or a single aidevos.Service.",
     ),
 ]
-Modules = Annotated[list[str], Argument(metavar="MODULE...", help="Modules with handlers, such as my_package.tasks.")]
+Modules = Annotated[list[str], Argument(metavar="MODULE", help="Modules with handlers, such as my_package.tasks.")]
 
 # A name in log lines.
 MOST_CHARACTERS = 64

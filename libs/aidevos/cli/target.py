@@ -12,10 +12,13 @@ import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from aidevos.cli.contexts import LOCAL, Context, load_contexts
 from aidevos.cli.errors import UNREACHABLE, CommandError
+
+if TYPE_CHECKING:
+    from aidevos.security.key_ring import SigningKey
 
 URL, TOKEN, CONTEXT = "AIDEVOS_URL", "AIDEVOS_TOKEN", "AIDEVOS_CONTEXT"
 # Seconds: the life of the tokens of the local administrator, and the age at which a command takes a new one.
@@ -93,6 +96,16 @@ def _local() -> Target | None:
     if not (home / FLEET_FILE).exists():
         return None
     return Target(load_fleet(home).gateway_url, Administrator(home), LOCAL, "the administrator", home)
+
+
+def signing_key(home: Path) -> SigningKey:
+    """Return the key of a home that signs now. Raises `CommandError`."""
+    from aidevos.security.keys import load_signing_key
+
+    try:
+        return load_signing_key(home)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"no signing key under AIDEVOS_HOME={home} (`make up` creates one): {error}") from None
 
 
 class Administrator:

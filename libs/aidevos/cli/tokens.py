@@ -12,9 +12,9 @@ from typer import Argument, Option, Typer
 
 from aidevos.cli.errors import UNAUTHORISED, CommandError
 from aidevos.cli.output import Column, Json, print_rows
-from aidevos.cli.owner import call_fleet, signing_key
+from aidevos.cli.owner import call_fleet
 from aidevos.cli.remote import call, read_all
-from aidevos.cli.target import is_local
+from aidevos.cli.target import is_local, signing_key
 from aidevos.client.api import HttpApi
 from aidevos.contracts import access_tokens, subjects
 from aidevos.contracts.authentication import TOKEN_LIFETIME

@@ -6,11 +6,9 @@ import asyncio
 from pathlib import Path
 
 import httpx2
-import msgspec
 import pytest
 
-from aidevos.cli.main import main
-from aidevos.process.fleet import Fleet
+from tests.support.commands import make_home, run
 from tests.support.world import World
 
 Output = pytest.CaptureFixture[str]
@@ -18,24 +16,7 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def home(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a home with the fleet's keys and its `fleet.json`."""
-    (tmp_path / "keys").symlink_to(world.servers.home / "keys")
-    texts = {name: "x" for name in Fleet.__struct_fields__ if name != "processes"}
-    url = httpx2.URL(world.servers.nats_url("client"))
-    known = {"nats_url": f"nats://{url.host}:{url.port}", "nats_username": url.username, "nats_password": url.password}
-    urls = {"gateway_url": world.url, "public_url": world.servers.public_url}
-    fleet = texts | {"processes": []} | urls | known
-    (tmp_path / "fleet.json").write_bytes(msgspec.json.encode(fleet))
-    monkeypatch.setenv("AIDEVOS_HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path
-
-
-def run(capsys: Output, *arguments: str) -> str:
-    """Run a command in a thread, beside the test's event loop, and return its output."""
-    capsys.readouterr()
-    assert main(arguments) == 0, capsys.readouterr().err
-    return capsys.readouterr().out.strip()
+    return make_home(world, tmp_path, monkeypatch)
 
 
 async def refused(http: httpx2.AsyncClient, headers: dict[str, str]) -> None:

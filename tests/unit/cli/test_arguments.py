@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aidevos.cli.arguments import parse_arguments, read_object
@@ -41,6 +41,7 @@ def test_a_value_is_json_where_it_can_be_read_as_json_and_otherwise_text(text: s
     assert parse_arguments([f"key={text}"]) == {"key": value}
 
 
+@settings(max_examples=50)
 @given(values)
 def test_every_value_can_be_written(value: Any) -> None:
     assert parse_arguments([f"key={json.dumps(value)}"]) == {"key": value}

@@ -11,6 +11,7 @@ import pytest
 
 from aidevos.cli.commands import COMMANDS, Commands, Pending, Row
 from aidevos.cli.main import main
+from tests.support.fake_gateway import FakeGateway
 
 HEAVY = ("nats", "jwt", "cryptography", "prometheus_client", "motor", "pymongo", "httpx2", "rich", "starlette")
 # With this, Typer reads values, which the first two commands have none of.
@@ -53,6 +54,15 @@ def test_a_completion_of_the_names_of_commands_loads_no_command() -> None:
     ended = run(_AIDEVOS_COMPLETE="complete_bash", COMP_WORDS="aidevos objects de", COMP_CWORD="2")
 
     assert (ended.stdout, ended.stderr) == ("delete\n", f"{VALUES}\n")
+
+
+def test_a_call_over_http_loads_neither_nats_nor_mongodb(gateway: FakeGateway) -> None:
+    gateway.answers["GET /durable-objects/counter:a"] = 200, {}
+
+    ended = run("objects", "get", "counter:a", "--json", AIDEVOS_URL=gateway.url)
+
+    assert ended.stdout == "{}\n"
+    assert not {"nats", "motor", "pymongo", "rich"} & {*ended.stderr.split()}
 
 
 def test_the_help_lists_every_command_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:

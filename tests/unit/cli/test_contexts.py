@@ -72,7 +72,7 @@ class TestTarget:
     ) -> None:
         assert main(["fleet", "--json"]) == 0
 
-        (request,) = gateway.requests
+        request = gateway.requests[-1]
         verifier = TokenVerifier(lambda: load_public_keys(home), "https://api.example.org")
         caller = verifier.verify(credential_of(request))
         assert (caller.subject, caller.has("anything")) == ("service:cli", True)

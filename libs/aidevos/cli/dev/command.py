@@ -30,9 +30,12 @@ def dev(
         str, Argument(metavar="FILE|MODULE|PACKAGE", help="Your code, such as shop.py, shop.carts or the folder shop.")
     ],
 ) -> None:
-    """Serve all object types and tasks in your code, and each change of it within a second.
+    """Serve your code, and each change of it at once.
 
-    The local fleet is started if it isn't up, and stays up at the end.
+    It serves all object types and tasks in the code. The fleet under AIDEVOS_HOME is started if it isn't up, and stays
+    up at the end.
+
+    Example: aidevos dev shop.py
     """
     target, settings = find_target(code), load()
 
