@@ -147,7 +147,6 @@ class Administrator:
         return id if user["status"] == "active" and "admin" in user["roles"] else OWNER
 
     def _issue(self, subject: str) -> str:
-        from aidevos.cli.owner import signing_key
         from aidevos.process.fleet import load_fleet
         from aidevos.security.tokens import TokenIssuer
 
