@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from functools import partial
 from typing import Any
@@ -24,7 +24,6 @@ from nats.errors import Error as NatsError
 
 from aidevos.contracts import placement_events, subjects
 from aidevos.contracts.built_in import BUILT_IN
-from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.base.partitions import Partitions
@@ -45,22 +44,23 @@ from aidevos.durable.hosting.provision import check_mapping, read_partitions
 from aidevos.durable.hosting.pulse import Pulse, StallTimer
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
-from aidevos.durable.objects.resources import Resources, check_needs, needs_of, open_resources
+from aidevos.durable.objects.resources import check_needs, open_resources
 from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import StoreError, Unfenced
 from aidevos.durable.turns.log_context import describe_turn
 from aidevos.observability import logs
 from aidevos.observability.health import Health
-from aidevos.observability.metrics import LEASE_LAPSES
 from aidevos.process.answering import Answering, nats_answering, wait_for_loss
 from aidevos.process.collector import collect_in_slices, collect_rarely, keep_collecting
 from aidevos.process.death_reports import reporting_deaths
+from aidevos.process.incarnations import serve_incarnation
 from aidevos.process.limits import limits_of
 from aidevos.process.observation import observing
 from aidevos.process.presence import Presence, keep_present, open_presence
 from aidevos.process.probes import answering_probes
 from aidevos.process.scraping import GatewayAnswers, showing_metrics
 from aidevos.process.service import Service
+from aidevos.process.service_work import ServiceWork
 from aidevos.process.stack import AccessControl, background, open_connection, open_lease_connection
 from aidevos.process.stopping import (
     LEAVE_INTERRUPTED_WITHIN,
@@ -69,7 +69,6 @@ from aidevos.process.stopping import (
     finish_unless,
     leave_within,
     stop_on_signals,
-    wait_for_first,
 )
 from aidevos.process.watchdog import Watchdog
 from aidevos.projects.gate import ProjectGate
@@ -82,7 +81,6 @@ from aidevos.settings import Settings, SettingsError, load
 log = logging.getLogger(__name__)
 STORE_WITHIN = 30.0
 REJOIN = Backoff(0.5, 2.0)
-CHORES = Backoff(1.0, 1.0)
 # The types that a process injects besides those of its resources; the verifier only if it hosts objects.
 PROVIDED = frozenset({Settings, Client, DurableObjectClient, EventBus, HostName, Peers, TokenVerifier})
 
@@ -428,12 +426,7 @@ class _Process:
         return access
 
     async def _start_work(self, provided: Mapping[Any, Any]) -> None:
-        """Open the resources, and start preparation and chores.
-
-        Where the process hosts objects, its chores and the reactions to events are duties: they run in one process of
-        the service at a time.
-        """
-        fleet, service = self._fleet, self._service
+        fleet = self._fleet
         provided = {
             Settings: self._settings,
             Client: fleet.connection,
@@ -443,72 +436,21 @@ class _Process:
             Peers: self._peers,
             **provided,
         }
-        resources = await self._stack.enter_async_context(open_resources(service.resources, provided))
-        self._registry.bind(service.types, resources)
-        await self._stack.enter_async_context(background(partial(self._prepare, resources)))
+        resources = await self._stack.enter_async_context(open_resources(self._service.resources, provided))
+        self._registry.bind(self._service.types, resources)
+        work = ServiceWork(self._service, resources)
+        await self._stack.enter_async_context(background(partial(work.prepare, self._prepared)))
+        if not self._service.types:
+            await self._stack.enter_async_context(background(*work.chores))
+            return
         reactions = Reactions(
             self._registry, fleet.bus, fleet.client, SystemClock(), attempts=self._settings.event_attempts
         )
-        chores = [partial(_repeat, chore, resources) for chore in service.chores]
-        if service.types:
-            first = service.types[0].object_type
-            self._duties = [(first, f"chore {number}", chore) for number, chore in enumerate(chores)]
-            self._duties += reactions.works()
-        else:
-            await self._stack.enter_async_context(background(*chores))
-
-    async def _prepare(self, resources: Resources) -> None:
-        prepare, pauses = self._service.prepare, REJOIN.pauses()
-        while prepare is not None:
-            try:
-                await prepare(**resources.arguments(needs_of(prepare)))
-                break
-            except Failure as failure:
-                log.warning("preparing the service failed, trying again: %s", failure)
-            except Exception:
-                log.exception("preparing the service failed, trying again")
-            await pauses.wait()
-        self._prepared.set()
+        self._duties = [*work.duties(), *reactions.works()]
 
     async def _on_health(self, message: Msg) -> None:
         report = self._health.report(self._service.name, self._name.replica)
         await self._fleet.connection.publish(message.reply, msgspec.json.encode(report))
-
-
-async def _repeat(chore: Callable[..., Awaitable[None]], resources: Resources) -> None:
-    while True:
-        try:
-            await chore(**resources.arguments(needs_of(chore)))
-        except Exception:
-            log.exception("a chore of the service failed, restarting it")
-        await asyncio.sleep(CHORES.pause(1))
-
-
-async def serve_incarnation(
-    host: Host,
-    stop: asyncio.Event,
-    drain_timeout: float,
-    lost: asyncio.Event | None = None,
-    on_joined: Callable[[], None] = lambda: None,
-) -> None:
-    """Serve until `stop` is set or the lease is lost, or not at all if the host can't join the fleet now.
-
-    The host drains when `stop` is set, and drops everything at once when `lost` is. `on_joined` is called once it has
-    joined.
-    """
-    async with AsyncExitStack() as cleanup:
-        cleanup.push_async_callback(host.abandon)
-        try:
-            await host.start()
-        except (NatsError, OSError) as error:
-            log.warning("joining the fleet failed, trying again: %s", error)
-            return
-        on_joined()
-        await wait_for_first(stop, host.lease.lost)
-        if host.lease.lost.is_set():
-            LEASE_LAPSES.inc()
-        elif await finish_unless(lost or asyncio.Event(), host.drain(drain_timeout)):
-            cleanup.pop_all()
 
 
 async def _open_collections(store: MongoStore, registry: DurableObjectRegistry) -> None:

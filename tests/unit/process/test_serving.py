@@ -7,14 +7,13 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 
 from aidevos import Backoff, DurableObjectClient, Failure, Service, resource
-from aidevos.process import serving
+from aidevos.process import service_work, serving
 from aidevos.process.answering import POLL
 from aidevos.process.stopping import LEAVE_LOST_WITHIN
 from aidevos.security.keys import ensure_signing_key
@@ -23,7 +22,6 @@ from services.objects.counter import Counter
 from tests.support.fake_connections import FakeConnections, install_fakes
 from tests.support.host_processes import eventually
 from tests.support.http import http_client
-from tests.support.metrics import Growth
 from tests.support.servers import free_port
 
 EVENTS: list[str] = []
@@ -128,66 +126,10 @@ async def test_a_fleet_that_hosts_cannot_join_leaves_nothing_open(
     assert EVENTS == ["close bus", "close connection"]
 
 
-class Incarnation:
-    """A fake host whose `part` fails."""
-
-    def __init__(self, part: str, error: BaseException | None) -> None:
-        self.part = part
-        self.error = error
-        self.lease = SimpleNamespace(lost=asyncio.Event())
-        self.did: list[str] = []
-
-    def _do(self, part: str) -> None:
-        self.did.append(part)
-        if part == self.part and self.error is not None:
-            raise self.error
-
-    async def start(self) -> None:
-        self._do("start")
-
-    async def drain(self, within: float) -> None:
-        self._do("drain")
-
-    async def abandon(self) -> None:
-        self._do("abandon")
-
-
-@pytest.mark.parametrize(
-    ("part", "error", "did"),
-    [
-        ("", None, ["start", "drain"]),
-        ("start", RuntimeError("a mistake"), ["start", "abandon"]),
-        ("drain", RuntimeError("a mistake"), ["start", "drain", "abandon"]),
-        ("start", OSError("no route"), ["start", "abandon"]),
-    ],
-)
-async def test_a_host_lets_go_of_everything_whatever_fails(
-    part: str, error: BaseException | None, did: list[str]
-) -> None:
-    host: Any = Incarnation(part, error)
-    stop = asyncio.Event()
-    stop.set()
-
-    outcome = await asyncio.gather(serving.serve_incarnation(host, stop, 1.0), return_exceptions=True)
-
-    assert host.did == did
-    assert outcome == [error if isinstance(error, RuntimeError) else None]
-
-
-async def test_a_lease_that_ends_while_its_host_serves_counts() -> None:
-    growth, host = Growth(), Incarnation("", None)
-    host.lease.lost.set()
-
-    await serving.serve_incarnation(cast(Any, host), asyncio.Event(), 1.0)
-
-    assert host.did == ["start", "abandon"]
-    assert growth.of("aidevos_lease_lapses_total") == 1
-
-
 async def test_preparation_is_repeated_until_it_succeeds(
     settings: Settings, connections: FakeConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "REJOIN", Backoff(0.0, 0.0))
+    monkeypatch.setattr(service_work, "PREPARE", Backoff(0.0, 0.0))
     attempts = 0
 
     async def prepare(objects: DurableObjectClient, pool: Pool) -> None:
@@ -205,7 +147,7 @@ async def test_preparation_is_repeated_until_it_succeeds(
 async def test_a_chore_begins_again_when_it_returns_or_fails(
     settings: Settings, connections: FakeConnections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "CHORES", Backoff(0.0, 0.0))
+    monkeypatch.setattr(service_work, "CHORES", Backoff(0.0, 0.0))
     begun = 0
 
     async def chore() -> None:

@@ -30,7 +30,7 @@ from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.objects.resources import Resources
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Limits
-from aidevos.process.serving import serve_incarnation
+from aidevos.process.incarnations import serve_incarnation
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
