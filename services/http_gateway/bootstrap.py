@@ -52,6 +52,7 @@ from .catalogue import TypeCatalogue
 from .declared_routes import MAX_ROUTES, DeclaredRoutes, RouteTable, not_found
 from .description import asyncapi, openapi
 from .document import Document
+from .endpoints.agents import AgentRouter
 from .endpoints.api_router import APIRouter
 from .endpoints.auth import AuthRouter
 from .endpoints.events import EventRouter
@@ -170,7 +171,9 @@ def build(
         sampler,
         credentials(fleet.READ),
     )
+    agents = AgentRouter(forwarder, settings, charges)
     special: dict[type[APIRouter], APIRouter] = {
+        AgentRouter: agents,
         AuthRouter: AuthRouter(forwarder, settings, charges, cookies),
         DurableObjectRouter: DurableObjectRouter(forwarder, settings, charges, catalogue),
         VersionRouter: VersionRouter(forwarder, settings, charges, catalogue),
@@ -184,6 +187,7 @@ def build(
         table, catalogue, forwarder, credentials(), credentials(allow_anonymous=True), limiter, settings
     )
     app = ResponseMiddleware(Paths(routes, default=declared), settings.public_url, logs_access=settings.access_log)
+    agents.app = app
     origins = cors_origins(settings.cors_origins)
     return Cors(app, origins) if origins else app
 

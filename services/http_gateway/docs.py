@@ -54,10 +54,12 @@ class Docs:
         Raises `not-found`.
         """
         path = "/".join(request.path.values())
-        file = self._files.get(path) or self._documentation.page(path)
-        if file is None:
+        if path in self._files:
+            return conditional_response(request, self._files[path])
+        page = self._documentation.page(path)
+        if page is None:
             raise Failure("not-found", "there is no such page or file")
-        return conditional_response(request, file)
+        return conditional_response(request, page.respond(request))
 
 
 def errors_page() -> str:

@@ -6,18 +6,17 @@ in an installed package. They are read when one is first asked for. The site's c
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .http.responses import HttpResponse
+from .static_files import StaticFile
 
 ROOT = Path(__file__).parents[2]
 SITE, FOLDER = "zensical.toml", "docs"
-PLAIN, MARKDOWN = "text/plain", "text/markdown"
+AGE = b"public, max-age=300"
 INTRODUCTION = """\
 All pages in one file: [llms-full.txt]({url}/llms-full.txt). The API of this fleet, with its own types of objects:
 [OpenAPI]({url}/openapi.json), [AsyncAPI]({url}/asyncapi.json). Agents call it through `POST {url}/mcp`.
@@ -44,28 +43,33 @@ class Documentation:
         self._url = url
 
     @cached_property
-    def index(self) -> HttpResponse:
+    def index(self) -> StaticFile:
         """The answer to `/llms.txt`."""
         parts = [f"# {self._site['site_name']}\n\n> {self._site['site_description']}\n\n"]
         parts.append(INTRODUCTION.format(url=self._url))
         for section, pages in self._sections.items():
             parts.append(f"\n## {section}\n\n")
             parts += [f"- [{page.title}]({self._url}/docs/{page.path}): {page.about}\n" for page in pages]
-        return _respond("".join(parts), PLAIN)
+        return StaticFile("llms.txt", "".join(parts).encode(), AGE)
 
     @cached_property
-    def full(self) -> HttpResponse:
+    def full(self) -> StaticFile:
         """The answer to `/llms-full.txt`: all pages in reading order."""
         pages = (page for pages in self._sections.values() for page in pages)
-        return _respond("\n".join(f"<!-- {self._url}/docs/{page.path} -->\n\n{page.text}" for page in pages), PLAIN)
+        text = "\n".join(f"<!-- {self._url}/docs/{page.path} -->\n\n{page.text}" for page in pages)
+        return StaticFile("llms-full.txt", text.encode(), AGE)
 
-    def page(self, path: str) -> HttpResponse | None:
+    def page(self, path: str) -> StaticFile | None:
         """Return a page as Markdown, or None if there is none at this path below `/docs`."""
         return self._pages.get(path)
 
     @cached_property
-    def _pages(self) -> dict[str, HttpResponse]:
-        return {page.path: _respond(page.text, MARKDOWN) for pages in self._sections.values() for page in pages}
+    def _pages(self) -> dict[str, StaticFile]:
+        return {
+            page.path: StaticFile(page.path, page.text.encode(), AGE)
+            for pages in self._sections.values()
+            for page in pages
+        }
 
     @cached_property
     def _site(self) -> dict[str, Any]:
@@ -82,15 +86,3 @@ def _read(path: str) -> Page:
     title, sentence = _title(text), _sentence(text)
     about = " ".join(_link.sub(r"\1", sentence[1]).split()) if sentence else ""
     return Page(path, title[1] if title else path, f"{about}.", text)
-
-
-def _respond(text: str, media_type: str) -> HttpResponse:
-    content = text.encode()
-    etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = (
-        (b"content-type", f"{media_type}; charset=utf-8".encode()),
-        (b"cache-control", b"public, max-age=300"),
-        # `conditional_response` takes the last one for the version.
-        (b"etag", etag.encode()),
-    )
-    return HttpResponse(200, content, headers)

@@ -182,6 +182,7 @@ ROWS: dict[str, Row] = {
     "DELETE /data/collections/{collection}/{item_id}": data(204, 404),
     "GET /data/collections/{collection}/{item_id}/history": data(200, 200),
     "POST /data/collections/{collection}/{item_id}/restore": Row(422, 422, 422, 422, 422, nobody=422),
+    "POST /mcp": Row(200, 200, 200, 200, 200, {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
     "GET /events": Row(200, 200, 200, 403, 200),
     "GET /webhooks": Row(200, 200, 200, 200, 200),
     "POST /webhooks": Row(201, 201, 201, 403, 201, {"url": "http://127.0.0.77:9/", "events": ["item.*"]}),

@@ -88,6 +88,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("settings", "settings:settings", "Show every setting and where its value comes from."),
         Row("objects", OBJECTS, "Show, call, watch, move or delete objects."),
         Row("events", "events:app", "Follow events as they happen."),
+        Row("mcp", "mcp:mcp", "Serve the fleet to a coding agent, over standard input and output."),
         Row("token", "tokens:token", "Print an access token."),
         Row("tokens", "tokens:app", "List or revoke the tokens that `aidevos token` has printed."),
         Row("openapi", "openapi:openapi", "Print the OpenAPI document of the fleet."),

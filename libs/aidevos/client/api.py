@@ -147,9 +147,17 @@ class HttpApi:
                 return
 
     async def events(
-        self, path: str = "/events", *, params: Mapping[str, Any] | None = None, last_event_id: str | None = None
+        self,
+        path: str = "/events",
+        *,
+        params: Mapping[str, Any] | None = None,
+        last_event_id: str | None = None,
+        places: bool = False,
     ) -> AsyncIterator[ServerEvent]:
         """Yield the events of a stream as they happen: those after `last_event_id`, or by default those from now on.
+
+        With `places`, also yield the places in the stream that come without an event, first its present end. Their data
+        is None.
 
         After an interruption, the stream resumes where it was: no event is missed, and none comes twice. Raises
         `ApiError` if it is refused, or can't be resumed within the deadline of a request.
@@ -162,7 +170,7 @@ class HttpApi:
                 async with aclosing(self._read_stream(path, params, place, token)) as events:
                     async for event in events:
                         place, renewed, lost_at = event.id or place, False, 0.0
-                        if event.data is not None:
+                        if places or event.data is not None:
                             yield event._replace(id=place)
             except Unauthenticated:
                 if renewed or not self._renew(token):

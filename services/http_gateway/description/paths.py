@@ -6,6 +6,7 @@ import re
 from typing import Any, NamedTuple
 
 from aidevos.contracts.envelope import JSON
+from aidevos.contracts.errors import MEDIA_TYPE
 
 from ..endpoints.operation import Access, Operation, Text, has_version
 from ..http.bodies import JSON_PATCH
@@ -44,7 +45,8 @@ def reference(component: str) -> Json:
 def describe_operation(row: Operation, tag: str, schemas: Schemas) -> Json:
     """Return the operation object of a row."""
     headers = [{"$ref": f"#/components/parameters/{name}"} for name in row.headers or ()]
-    refused = {f"{status}": {"$ref": f"#/components/responses/problem_{status}"} for status in sorted(_failures(row))}
+    failures = sorted(_failures(row) - row.others.keys())
+    refused = {f"{status}": {"$ref": f"#/components/responses/problem_{status}"} for status in failures}
     found: Json = {
         "operationId": row.id,
         "tags": [tag],
@@ -90,6 +92,8 @@ def _response(row: Operation, status: int, response: Any, schemas: Schemas) -> J
     if response is not None:
         media = response.media if isinstance(response, Text) else JSON
         found["content"] = {media: {"schema": schemas.of(response)}}
+    if status >= 400:
+        found["content"][MEDIA_TYPE] = {"schema": reference("Problem")}
     headers: Json = {
         **(ETAG if has_version(response) else {}),
         **(LOCATION if row.location and status == row.status else {}),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from aidevos.contracts import fleet, objects, subjects
-from aidevos.contracts.envelope import CreateBody, ReplaceBody, RequestBody
+from aidevos.contracts.envelope import QUERY_ONLY, CreateBody, ReplaceBody, RequestBody
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import DurableObject, ObjectPage, PendingWork
 from aidevos.settings import Settings
@@ -44,7 +44,7 @@ REQUEST: dict[str, Any] = {
     "needs": f"Requires `{CALL_METHODS}`, and whatever the method itself requires. "
     "A method that allows `anyone()` requires nothing, not even a credential.",
     "raw": True,
-    "headers": ("Idempotency-Key", "If-Match", "Deadline", "traceparent"),
+    "headers": ("Idempotency-Key", "If-Match", "Deadline", QUERY_ONLY, "traceparent"),
 }
 
 
@@ -101,7 +101,10 @@ class DurableObjectRouter(APIRouter):
                 field="method",
             )
         subject = subjects.call(type, id, body.method)
-        reply = await self._forwarder.request(subject, bytes(body.args), self._forwarder.options(request))
+        options = self._forwarder.options(request)
+        if b"query-only" in request.headers:
+            options["headers"][QUERY_ONLY] = "true"
+        reply = await self._forwarder.request(subject, bytes(body.args), options)
         return HttpResponse(200, b'{"result":%b}' % (reply or b"null"))
 
     @post(OBJECTS, "create_object", "Create an object", None, DurableObject, CreateBody, about=NAMED, location=OBJECT)

@@ -77,7 +77,8 @@ class Operation(msgspec.Struct, frozen=True):
     # The callers that may use it, and further remarks, in sentences.
     needs: str | None = None
     about: str = ""
-    # By default 200, or 204 without a body; `others` maps further success statuses to the types of their bodies.
+    # By default 200, or 204 without a body; `others` maps further statuses to the types of their bodies, which those of
+    # failures have besides problem documents.
     status: int = 0
     others: Mapping[int, Any] = {}
     # A description of the response, if its type's name isn't enough.

@@ -21,7 +21,7 @@ from aidevos.settings import Settings
 from ..console_pages import ROOT, Console
 from ..docs import Docs
 from ..document import Document
-from ..documentation import PLAIN, Documentation
+from ..documentation import Documentation
 from ..fleet_metrics import FleetMetrics
 from ..forwarder import Forwarder
 from ..health import Readiness
@@ -75,7 +75,7 @@ WELL = {
     "required": ["ok"],
 }
 INDEX, FULL = "List the pages of the documentation, as in llmstxt.org", "Show the documentation as one text"
-TEXT: dict[str, Any] = {"response": Text(PLAIN), "headers": ("If-None-Match",)}
+TEXT: dict[str, Any] = {"response": Text("text/plain"), "headers": ("If-None-Match",)}
 MODULE: dict[str, Any] = {"response": Text("text/javascript"), "headers": ("If-None-Match",)}
 DOCUMENT: dict[str, Any] = {"response": dict[str, Any], "query": (INTERNAL,), "headers": ("If-None-Match",)}
 
@@ -175,11 +175,11 @@ class OperationRouter(APIRouter):
 
     @get("/llms.txt", "llms", INDEX, **TEXT)
     async def llms(self, request: HttpRequest) -> HttpResponse:
-        return conditional_response(request, self._documentation.index)
+        return conditional_response(request, self._documentation.index.respond(request))
 
     @get("/llms-full.txt", "llms_full", FULL, **TEXT)
     async def llms_full(self, request: HttpRequest) -> HttpResponse:
-        return conditional_response(request, self._documentation.full)
+        return conditional_response(request, self._documentation.full.respond(request))
 
     @get("/fleet", "fleet", HOSTS, response=FleetHosts, permission=READ_FLEET, about=ABOUT_HOSTS, **GUARDED)
     async def fleet(self, request: HttpRequest) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .agents import AgentRouter
 from .api_gateway import ApiKeyRouter, RateLimitRouter, RouteRouter
 from .api_router import APIRouter
 from .auth import AccessTokenRouter, AuditRouter, AuthRouter
@@ -17,6 +18,6 @@ from .versions import VersionRouter
 ROUTERS: tuple[type[APIRouter], ...] = (
     DurableObjectRouter, VersionRouter, AuthRouter, UserRouter, RoleRouter, AuditRouter, AccessTokenRouter,
     DeadLetterRouter, DataRouter, ApiKeyRouter, RouteRouter, RateLimitRouter, ProjectRouter, WebhookRouter, EventRouter,
-    OperationRouter,
+    AgentRouter, OperationRouter,
 )
 # fmt: on

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.contracts.envelope import REQUEST_ID_LIMIT
+from aidevos.contracts.envelope import QUERY_ONLY, REQUEST_ID_LIMIT
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
 
@@ -85,6 +85,7 @@ SHARED = {
         text("If-Match", "The version to change, as in `ETag`", _ENTITY_TAGS, "header"),
         text("If-None-Match", "The version that the caller already has", _ENTITY_TAGS, "header"),
         Parameter("Deadline", _deadline, {"type": "integer"}, "header"),
+        text(QUERY_ONLY, "Any value: a command is refused with 409 `query-only`", place="header"),
         text("traceparent", "W3C Trace Context", place="header"),
         text("Otp", "A one-time code, instead of the body", "^[0-9]{6}$", "header"),
         text(

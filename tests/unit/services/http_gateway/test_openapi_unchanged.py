@@ -64,6 +64,10 @@ INTENDED: dict[str, str] = {
     r"/paths/~1durable-objects~1.*~1request/post/security/.*": "methods may need no credential",
     r"/paths/~1llms(-full)?.txt/.*": "language models read the documentation",
     r"/paths/~1client.js/.*": "browsers load the client",
+    r"/(paths/~1mcp|tags/agents|components/schemas/Agent(Answer|Message))/.*": "agents get tools",
+    r"/(paths/~1durable-objects~1.*~1request/post|components)/parameters/(header )?Query-Only/.*": (
+        "a caller can make sure that it calls a query"
+    ),
     # Headers and failures that always existed but weren't documented.
     r"/paths/(~1api-keys|~1webhooks)/post/parameters/header If-Match/.*": "every change takes If-Match",
     r"/paths/~1data.*{collection}(~1import)?/post/parameters/header If-Match/.*": "every change takes If-Match",
