@@ -80,6 +80,8 @@ class ItemImport:
                 batch.append(Line(number, content, _line.decode(content)))
             except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
                 self._fail(number, f"invalid: {error}")
+                if self._stop:
+                    break
                 continue
             size += len(content)
             if len(batch) == BATCH or size >= BATCH_SIZE:
