@@ -6,7 +6,7 @@ from __future__ import annotations
 UNREACHABLE = 1
 # The command, one of its values or a setting is wrong.
 WRONG = 2
-# Some objects couldn't be read, rewritten or loaded.
+# Not all of it succeeded: some objects or items, a task, or a delivery have failed.
 INCOMPLETE = 3
 # No valid credential, or one that doesn't allow this.
 UNAUTHORISED = 4
