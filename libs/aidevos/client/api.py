@@ -23,12 +23,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpx2
 import msgspec
 
+from aidevos.client.credentials import AGENT, TokenSource, authorization, find_token, renew
 from aidevos.client.errors import ApiError, Unauthenticated, Unreachable, error_of
 from aidevos.contracts import envelope
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
@@ -40,21 +41,9 @@ ATTEMPT, CONNECT_WITHIN = 10.0, 5.0
 # Seconds without even a heartbeat (one comes every 15 seconds), after which a stream of events is opened again.
 SILENT_FOR = 40.0
 BACKOFF = Backoff(0.05, 2.0)
-AGENT = "aidevos-python"
-API_KEY = "adk_"
 _UNANSWERED = (httpx2.TimeoutException, httpx2.NetworkError, httpx2.RemoteProtocolError, httpx2.ProxyError)
 _UNCONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout)
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
-
-TokenSource = Callable[[], Awaitable[str]]
-
-
-@runtime_checkable
-class Renewable(Protocol):
-    """A source of tokens that can be told that the fleet has refused one."""
-
-    def expire(self, token: str) -> None:
-        """Never return this token again."""
 
 
 class ServerEvent(NamedTuple):
@@ -72,7 +61,8 @@ class HttpApi:
     """A fleet's HTTP API: `async with HttpApi("http://127.0.0.1:8080", token=token) as api`.
 
     `token` is an access token or an API key, or a function that returns one for each request. `deadline` is the number
-    of seconds within which a request must be answered, repeats included.
+    of seconds within which a request must be answered, repeats included. `tls` is the context for HTTPS, by default one
+    with the system's authorities.
     """
 
     def __init__(
@@ -81,6 +71,7 @@ class HttpApi:
         *,
         token: str | TokenSource | None = None,
         deadline: float = DEADLINE,
+        tls: ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         parts = urlsplit(url)
@@ -94,7 +85,7 @@ class HttpApi:
             transport=transport,
             headers={"User-Agent": AGENT},
             # Authorities of certificates take time to load, and only HTTPS needs them.
-            verify=parts.scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            verify=tls or parts.scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
 
     async def __aenter__(self) -> Self:
@@ -153,7 +144,7 @@ class HttpApi:
         params: Mapping[str, Any] | None = None,
         last_event_id: str | None = None,
         places: bool = False,
-    ) -> AsyncIterator[ServerEvent]:
+    ) -> AsyncGenerator[ServerEvent, None]:
         """Yield the events of a stream as they happen: those after `last_event_id`, or by default those from now on.
 
         With `places`, also yield the places in the stream that come without an event, first its present end. Their data
@@ -165,7 +156,7 @@ class HttpApi:
         place, renewed, lost_at = last_event_id or "", False, 0.0
         pauses, loop = FOLLOWING.pauses(), asyncio.get_running_loop()
         while True:
-            token = await self._find_token()
+            token = await find_token(self.token)
             try:
                 async with aclosing(self._read_stream(path, params, place, token)) as events:
                     async for event in events:
@@ -173,7 +164,7 @@ class HttpApi:
                         if places or event.data is not None:
                             yield event._replace(id=place)
             except Unauthenticated:
-                if renewed or not self._renew(token):
+                if renewed or not renew(self.token, token):
                     raise
                 renewed = True
             except ApiError as error:
@@ -186,7 +177,7 @@ class HttpApi:
         self, path: str, params: Mapping[str, Any] | None, place: str, token: str
     ) -> AsyncGenerator[ServerEvent, None]:
         """Yield what one connection brings, until the stream ends. A place that comes alone has no data."""
-        headers = _authorization(token) | ({"Last-Event-ID": place} if place else {})
+        headers = authorization(token) | ({"Last-Event-ID": place} if place else {})
         timeout = httpx2.Timeout(ATTEMPT, read=SILENT_FOR)
         try:
             async with self._http.sse(path, params=_encode(params), headers=headers, timeout=timeout) as source:
@@ -197,7 +188,7 @@ class HttpApi:
                     data: Any = msgspec.json.decode(event.data) if event.data else None
                     if event.event == "end":
                         if data["reason"] == "unauthenticated":
-                            self._renew(token)
+                            renew(self.token, token)
                         return
                     yield ServerEvent(event.id, event.event, data)
         except _UNANSWERED as error:
@@ -218,9 +209,9 @@ class HttpApi:
         began, attempt, renewed = loop.time(), 0, False
         while True:
             attempt += 1
-            token = "" if anonymous else await self._find_token()
+            token = "" if anonymous else await find_token(self.token)
             remaining = max(began + deadline - loop.time(), 0.001)
-            sent = headers | _authorization(token) | {envelope.DEADLINE: envelope.encode_deadline(remaining)}
+            sent = headers | authorization(token) | {envelope.DEADLINE: envelope.encode_deadline(remaining)}
             try:
                 response = await send(headers=sent, timeout=min(remaining, ATTEMPT))
                 if response.is_success:
@@ -231,7 +222,7 @@ class HttpApi:
                 error.__cause__ = cause
             except ApiError as problem:
                 error = problem
-            if isinstance(error, Unauthenticated) and not renewed and self._renew(token):
+            if isinstance(error, Unauthenticated) and not renewed and renew(self.token, token):
                 renewed = True
                 continue
             pause = max(error.retry_after or 0.0, BACKOFF.pause(attempt))
@@ -239,26 +230,8 @@ class HttpApi:
                 raise error
             await asyncio.sleep(pause)
 
-    async def _find_token(self) -> str:
-        if self.token is None or isinstance(self.token, str):
-            return self.token or ""
-        return await self.token()
-
-    def _renew(self, token: str) -> bool:
-        """Give up a token that was refused. Return False if there can't be another one."""
-        if not (token and isinstance(self.token, Renewable)):
-            return False
-        self.token.expire(token)
-        return True
-
     def _unreachable(self, cause: Exception) -> Unreachable:
         return Unreachable(f"{self.url} doesn't answer: {str(cause) or type(cause).__name__}")
-
-
-def _authorization(token: str) -> dict[str, str]:
-    if not token:
-        return {}
-    return {envelope.AUTHORIZATION: f"{'ApiKey' if token.startswith(API_KEY) else 'Bearer'} {token}"}
 
 
 def _patience(error: ApiError, deadline: float) -> float:

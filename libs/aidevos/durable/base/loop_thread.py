@@ -22,6 +22,15 @@ class LoopThread:
         """Run a coroutine in the thread, and return its result. Cancelling the caller cancels it too."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the thread, and return its result. An interruption of the caller cancels it too."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

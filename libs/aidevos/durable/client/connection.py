@@ -291,6 +291,7 @@ async def connect(
     name: str,
     *,
     tls: ssl.SSLContext | None = None,
+    within: float = START_WITHIN,
     on_disconnect: Callable[[], None] = lambda: None,
     on_reconnect: Callable[[], None] = lambda: None,
 ) -> Connection:
@@ -298,7 +299,7 @@ async def connect(
 
     `url` may be those of several servers of a cluster, separated by commas, with the same user.
     `tls` is the context for a URL or a server that asks for TLS, by default one with the system's authorities. Raises
-    `SettingsError` if the server refuses the user, proves nothing or doesn't answer within 30 s.
+    `SettingsError` if the server refuses the user, proves nothing or doesn't answer `within` this many seconds.
     """
     refused: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
@@ -333,7 +334,7 @@ async def connect(
             error_cb=failed,
         )
     )
-    await asyncio.wait({connecting, refused}, timeout=START_WITHIN, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({connecting, refused}, timeout=within, return_when=asyncio.FIRST_COMPLETED)
     if connecting.done() and connecting.exception() is None:
         refused.cancel()
         return connection

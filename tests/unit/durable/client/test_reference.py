@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +12,6 @@ from aidevos import BaseDurableObject, Failure, authenticated, command, id_from_
 from aidevos.durable.client.reference import refer
 from aidevos.testing import ObjectKit
 from tests.support.kits import failure
-from tests.support.paths import ROOT
 
 DAY = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -162,44 +158,3 @@ async def test_a_mistake_in_a_call_fails_the_turn_of_the_caller(kind: str, code:
     async with ObjectKit(Room, Desk) as kit:
         assert (await failure(kit.call("desk", "1", "mistake", {"kind": kind}))).code == code
         assert await kit.call("room", "1", "stays") == []
-
-
-SAMPLE = """
-from typing import Any, assert_type
-
-import msgspec
-
-from aidevos import BaseDurableObject, DurableObjectClient, authenticated, command
-
-class CounterState(msgspec.Struct):
-    value: int = 0
-
-class Counter(BaseDurableObject[CounterState], type="sample_counter"):
-    @command(allow=authenticated())
-    async def increment(self, by: int = 1) -> int:
-        return by
-
-class Other(BaseDurableObject[CounterState], type="sample_other"):
-    @command(allow=authenticated())
-    async def go(self) -> int:
-        assert_type(await self.object("counter", "a").increment(by=2), Any)
-        return await self.object(Counter, "a").increment(2) + await self.object(Counter, "a").increment(by=2)
-
-async def use(client: DurableObjectClient) -> None:
-    assert_type(await client.object(Counter, "a", deadline=1.0).increment(by=2), int)
-    assert_type(await client.object("counter", "a").increment(by=2), Any)
-    await client.object(Counter, "a").increment(by="two")  # type: ignore[arg-type]
-    await client.object(Counter, "a").decrement()  # type: ignore[attr-defined]
-    client.object(Counter, "a", patience=1)  # type: ignore[call-overload]
-"""
-
-
-def test_a_type_checker_knows_the_methods_of_a_reference(tmp_path: Path) -> None:
-    sample = tmp_path / "sample.py"
-    sample.write_text(SAMPLE)
-
-    # Strict checks also report an ignored error that isn't there.
-    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary", str(sample)]
-    checked = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-
-    assert checked.stdout == ""
