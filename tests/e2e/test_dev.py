@@ -1,27 +1,35 @@
-"""`aidevos dev`: it serves a user's code, and each change of it, on a fleet that it starts."""
+"""`aidevos dev` serves a user's code, and each change of it, on a fleet that it starts; also that of `aidevos new`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import httpx2
 import pytest
+from selenium.webdriver.common.by import By
 
+from tests.support.browser import Browsers, Page
 from tests.support.gateway_world import eventually
 from tests.support.http import http_client
 from tests.support.local_fleet import LocalFleet
+from tests.support.people import PASSWORD, register
+from tests.support.servers import free_port
 
 pytestmark = pytest.mark.timeout(300)
 # An idle machine needs half a second. Tests share two processors with others.
 SERVED_WITHIN = 60.0
+AIDEVOS = (sys.executable, "-P", "-m", "aidevos.cli.main")
+PAGE_PORT = free_port()
 Call = Callable[..., Awaitable[httpx2.Response]]
 CODE = """
 import msgspec
@@ -53,18 +61,23 @@ async def receipt(context: TaskContext, payload: dict[str, str]) -> dict[str, st
 
 
 class Dev:
-    """The command, run in a folder with a `till.py`."""
+    """The command, run in a folder."""
 
-    def __init__(self, fleet: LocalFleet, folder: Path) -> None:
+    def __init__(self, fleet: LocalFleet, folder: Path, *words: str) -> None:
         self.code, self._out, self._err = folder / "till.py", folder / "out", folder / "err"
-        self.code.write_text(CODE)
         with self._out.open("w") as out, self._err.open("w") as err:
-            line = [sys.executable, "-P", "-m", "aidevos.cli.main", "dev", "till.py"]
+            line = [*AIDEVOS, "dev", *words]
             self.process = subprocess.Popen(line, cwd=folder, env=fleet.environment, stdout=out, stderr=err)
 
     @property
     def output(self) -> str:
         return self._out.read_text()
+
+    @property
+    def token(self) -> str:
+        found = re.search(r"TOKEN=(\S+)", self.output)
+        assert found is not None
+        return found[1]
 
     @property
     def errors(self) -> str:
@@ -86,10 +99,21 @@ class Dev:
         return self.until(expected, begin=begin)
 
 
+@contextmanager
+def serving(dev: Dev) -> Iterator[Dev]:
+    """Yield the command once it serves, and end it."""
+    try:
+        dev.until("Ctrl-C stops", seconds=180)
+        yield dev
+    finally:
+        dev.process.kill()
+        dev.process.wait()
+
+
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[LocalFleet]:
     """Return a fleet that isn't up, and end it after the tests."""
-    fleet = LocalFleet()
+    fleet = LocalFleet(AIDEVOS_CORS_ORIGINS=f"http://127.0.0.1:{PAGE_PORT}")
     try:
         yield fleet
     finally:
@@ -98,21 +122,16 @@ def fleet() -> Iterator[LocalFleet]:
 
 @pytest.fixture(scope="module")
 def dev(fleet: LocalFleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
-    running = Dev(fleet, tmp_path_factory.mktemp("dev"))
-    try:
-        running.until("Ctrl-C stops", seconds=120)
+    folder = tmp_path_factory.mktemp("dev")
+    (folder / "till.py").write_text(CODE)
+    with serving(Dev(fleet, folder, "till.py")) as running:
         yield running
-    finally:
-        running.process.kill()
-        running.process.wait()
 
 
 @pytest.fixture
 async def http(fleet: LocalFleet, dev: Dev) -> AsyncIterator[Call]:
     """Yield a function that calls a method of an object with the token that the command has printed."""
-    found = re.search(r"TOKEN=(\S+)", dev.output)
-    assert found is not None
-    headers = {"Authorization": f"Bearer {found[1]}"}
+    headers = {"Authorization": f"Bearer {dev.token}"}
     async with http_client(base_url=fleet.read()["gateway_url"], headers=headers, timeout=30) as client:
 
         async def call(id: str, method: str, /, **args: object) -> httpx2.Response:
@@ -152,15 +171,20 @@ async def test_a_change_is_served_soon_and_no_request_is_lost_meanwhile(dev: Dev
             group.create_task(pay(till))
         for edition in (2, 3):
             await asyncio.to_thread(dev.change, CODE.replace("return 1\n", f"return {edition}\n"), "is served anew")
-
-            async def is_new(edition: int = edition) -> bool:
-                return (await http("t0", "edition")).json() == {"result": edition}
-
-            await eventually(is_new, seconds=SERVED_WITHIN)
+            await wait_for_edition(http, edition)
         stop.set()
 
     assert {till: (await http(till, "total")).json()["result"] for till in paid} == paid
     assert min(paid.values()) > 10
+
+
+async def wait_for_edition(http: Call, edition: int) -> None:
+    """Return once the new code answers. A busy machine hands over some objects after the change is shown."""
+
+    async def is_new() -> bool:
+        return (await http("t0", "edition")).json() == {"result": edition}
+
+    await eventually(is_new, seconds=SERVED_WITHIN)
 
 
 async def test_code_that_cannot_be_loaded_leaves_the_old_one_in_service(dev: Dev, http: Call) -> None:
@@ -172,7 +196,7 @@ async def test_code_that_cannot_be_loaded_leaves_the_old_one_in_service(dev: Dev
 
     said = await asyncio.to_thread(dev.change, CODE.replace("return 1\n", "return 4\n"), "is served anew")
     assert "pay(" not in said
-    assert (await http("t0", "edition")).json() == {"result": 4}
+    await wait_for_edition(http, 4)
 
 
 async def test_a_changed_state_without_an_upcast_is_told(dev: Dev, http: Call) -> None:
@@ -215,6 +239,65 @@ def test_ctrl_c_stops_the_code_and_leaves_the_fleet_up(fleet: LocalFleet, dev: D
     assert dev.output.endswith("The fleet stays up; `aidevos down` stops it.\n")
     assert fleet.is_up()
     assert [pid for pid in fleet.processes() if b"aidevos.cli.dev" in command_line(pid)] == []
+
+
+@pytest.fixture(scope="module")
+def project(fleet: LocalFleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a new project, with a further object and task."""
+    folder = tmp_path_factory.mktemp("new") / "grocery"
+    subprocess.run([*AIDEVOS, "new", "project", "grocery"], cwd=folder.parent, check=True)
+    for words in (("object", "ShoppingCart"), ("task", "report")):
+        subprocess.run([*AIDEVOS, "new", *words], cwd=folder, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("check", ["mypy", "ruff check", "ruff format --check", "pytest --quiet"])
+def test_a_new_project_passes_its_own_checks(project: Path, check: str) -> None:
+    without = ("schemathesis", "hypothesispytest", "xdist", "random_order")
+    options = {"PYTEST_ADDOPTS": " ".join(f"-p no:{name}" for name in without), "PATH": os.environ["PATH"]}
+    line = [sys.executable, "-m", *check.split()]
+    ran = subprocess.run(line, cwd=project, env=options, capture_output=True, text=True)
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+async def test_the_page_of_a_new_project_shows_live_data(fleet: LocalFleet, project: Path, browsers: Browsers) -> None:
+    with serving(Dev(fleet, project, "grocery", "--page-port", str(PAGE_PORT))) as dev:
+        assert f"The page is at http://127.0.0.1:{PAGE_PORT}\n" in dev.output
+        assert "doesn't let it call" not in dev.output
+        name = await make_user(fleet, dev, "board")
+        browser = browsers.open()
+        try:
+            page = Page(browser, f"http://127.0.0.1:{PAGE_PORT}/")
+            await asyncio.to_thread(read_and_write, page, name, fleet)
+        finally:
+            browser.quit()
+
+
+def read_and_write(page: Page, name: str, fleet: LocalFleet) -> None:
+    for field, text in (("username", name), ("password", PASSWORD)):
+        page.browser.find_element(By.NAME, field).send_keys(text)
+    page.at("login").submit()
+    page.until(lambda: page.at("board").is_displayed(), SERVED_WITHIN)
+    page.browser.find_element(By.NAME, "text").send_keys("from the page")
+    page.at("add").submit()
+    page.until(lambda: page.at("notes").text == "from the page", SERVED_WITHIN)
+    line = [*AIDEVOS, "objects", "call", "board:lobby", "add", "text=from elsewhere"]
+    subprocess.run(line, env=fleet.environment, check=True)
+    page.until(lambda: page.at("notes").text == "from the page\nfrom elsewhere", SERVED_WITHIN)
+    assert page.at("problem").text == ""
+
+
+async def make_user(fleet: LocalFleet, dev: Dev, type: str) -> str:
+    """Register a user who may call objects of a type, and return the name."""
+    headers = {"Authorization": f"Bearer {dev.token}"}
+    async with http_client(base_url=fleet.read()["gateway_url"], timeout=30) as http:
+        user = await register(http)
+        role = {"name": "users", "permissions": ["objects:request", f"{type}:read", f"{type}:write"]}
+        (await http.post("/roles", json=role, headers=headers)).raise_for_status()
+        roles = {"roles": ["user", "users"]}
+        (await http.put(f"/users/{user.id}", json=roles, headers=headers)).raise_for_status()
+    return user.name
 
 
 def command_line(pid: int) -> bytes:

@@ -73,6 +73,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("nats-user", "nats_users:nats_user", "Create, list or remove users of the NATS server."),
     ),
     "Your code": (
+        Row("new", "new.command:app", "Create a project, or add an object or a task to one."),
         Row("dev", "dev.command:dev", "Serve your code, and each change of it at once."),
         Row("serve", "serving:serve", "Host your own object types in the running fleet."),
         Row("work", "serving:work", "Run your own kinds of tasks in the running fleet."),

@@ -7,24 +7,31 @@ import sys
 import traceback
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from aidevos.cli.dev.target import find_target, is_package
 from aidevos.cli.errors import CommandError
 from aidevos.cli.user_modules import is_own, resources_in
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.process.service import Service
 from aidevos.settings import load
 
+if TYPE_CHECKING:
+    from aidevos.cli.dev.code import Code
+
 Types = Annotated[
     list[str],
     Argument(
-        metavar="MODULE:CLASS",
-        help="Object types, such as my_package.objects:Counter, or a single aidevos.Service.",
+        metavar="MODULE:CLASS|PACKAGE",
+        help="Object types, such as my_package.objects:Counter, a single aidevos.Service, or a whole package.",
     ),
 ]
-Modules = Annotated[list[str], Argument(metavar="MODULE", help="Modules with handlers, such as my_package.tasks.")]
+Modules = Annotated[
+    list[str],
+    Argument(metavar="MODULE|PACKAGE", help="Modules with handlers, such as my_package.tasks, or a package."),
+]
 
 # A name in log lines.
 MOST_CHARACTERS = 64
@@ -85,23 +92,43 @@ def work(modules: Modules, name: Name = "") -> None:
     Example: aidevos work shop.tasks
     """
     sys.path.insert(0, "")
-    imported = [_import(name, name) for name in dict.fromkeys(modules)]
+    service = _load_worker(modules)
 
     from aidevos.process.fleet import fleet_settings
-    from aidevos.process.serving import check, run
+    from aidevos.process.serving import run
+
+    if not service.tasks:
+        raise CommandError(f"no function in {', '.join(modules)} is a @task")
+    settings = fleet_settings(load().home, service.name)
+    run(service, settings, name=_choose_name(name, modules), reports_health=False)
+
+
+def _load_worker(names: Sequence[str]) -> Service:
+    """Return the service of the handlers in these modules, or in a package with all its modules."""
+    if len(names) == 1 and is_package(names[0]):
+        return _load_code(names[0]).tasks
+    imported = [_import(name, name) for name in dict.fromkeys(names)]
+
+    from aidevos.process.serving import check
     from aidevos.work.handlers import handlers_in
     from aidevos.work.process import group_name, worker_service
 
     try:
-        handlers = handlers_in(imported)
-        service = worker_service(handlers, group=group_name(modules), resources=resources_in(imported))
+        service = worker_service(handlers_in(imported), group=group_name(names), resources=resources_in(imported))
         check(service)
     except TypeError as error:
         raise CommandError(str(error)) from None
-    if not handlers:
-        raise CommandError(f"no function in {', '.join(modules)} is a @task")
-    settings = fleet_settings(load().home, service.name)
-    run(service, settings, name=_choose_name(name, modules), reports_health=False)
+    return service
+
+
+def _load_code(name: str) -> Code:
+    """Return everything in a file, module or package. Raises `CommandError`."""
+    from aidevos.cli.dev.code import Code, CodeError
+
+    try:
+        return Code(find_target(name))
+    except CodeError as error:
+        raise CommandError(f"{name}: {error.summary}") from None
 
 
 def _choose_name(name: str, paths: Sequence[str]) -> str:
@@ -124,8 +151,11 @@ def _check(service: Service) -> None:
 def load_service(paths: Sequence[str]) -> Service:
     """Return the `Service` at `package.module:name`, or a service made of the object classes at these paths.
 
-    The latter uses the resources in the classes' modules. Raises `CommandError`.
+    The latter uses the resources in the classes' modules. A single path without a colon stands for all classes of a
+    package, module or file. Raises `CommandError`.
     """
+    if len(paths) == 1 and ":" not in paths[0]:
+        return _load_code(paths[0]).objects
     found = [_load(path) for path in paths]
     for each in found:
         if isinstance(each, Service):

@@ -4,6 +4,7 @@ from aidevos.testing.history import Operation, Outcome, Recorder, Refusal, Unkno
 from aidevos.testing.kit import ADMIN, SERVICE, ObjectKit
 from aidevos.testing.linearizability import Model, Violation, check_linearizable
 from aidevos.testing.simulated_objects import Workload, simulate
+from aidevos.testing.tasks import run_task
 
 __all__ = [
     "ADMIN",
@@ -20,6 +21,7 @@ __all__ = [
     "Workload",
     "check_linearizable",
     "read_history",
+    "run_task",
     "simulate",
     "write_history",
 ]

@@ -27,6 +27,13 @@ TESTS = ("test", "tests", "conftest", "__main__")
 class CodeError(Exception):
     """Raised for code that can't be served. The message has lines that say why and where."""
 
+    @property
+    def summary(self) -> str:
+        """The message as one line, with the innermost place."""
+        lines = [line.strip() for line in str(self).splitlines()]
+        places = [line for line in lines[:-1] if line.startswith("File ")]
+        return ": ".join([*places[-1:], lines[-1]])
+
 
 class Code:
     """The code of a target, which is imported. `types` and `handlers` are by name. Raises `CodeError`."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument
+from typer import Argument, Option
 
 from aidevos.cli.dev.target import find_target
 from aidevos.settings import load
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aidevos.cli.dev.loop import Loop
     from aidevos.process.fleet import Fleet
 
@@ -29,24 +29,33 @@ def dev(
     code: Annotated[
         str, Argument(metavar="FILE|MODULE|PACKAGE", help="Your code, such as shop.py, shop.carts or the folder shop.")
     ],
+    page_port: Annotated[
+        int, Option(min=1, max=65535, help="The port of the page in the folder `web`, if there is one.")
+    ] = 8000,
 ) -> None:
     """Serve your code, and each change of it at once.
 
-    It serves all object types and tasks in the code. The fleet under AIDEVOS_HOME is started if it isn't up, and stays
-    up at the end.
+    It serves all object types and tasks in the code, and the page in the folder `web`. The fleet under AIDEVOS_HOME is
+    started if it isn't up, and stays up at the end.
 
     Example: aidevos dev shop.py
     """
-    target, settings = find_target(code), load()
-
     from aidevos.cli.dev.loop import Loop
+    from aidevos.cli.dev.page import find_page, origins, serving_page
     from aidevos.cli.dev.screen import Screen
     from aidevos.cli.tokens import issue
 
+    target, page = find_target(code), find_page(Path())
+    if page is not None:
+        # For a fleet that isn't up yet.
+        os.environ.setdefault("AIDEVOS_CORS_ORIGINS", origins(page_port))
+    settings = load()
     fleet = _ensure_up(settings.home)
-    token = issue(["admin"], [], "dev", TOKEN_LIFE)
-    screen = Screen(target.name, fleet.gateway_url, token)
-    asyncio.run(_run(Loop(target, screen, settings.drain_timeout + MORE)))
+    screen = Screen(target.name, fleet.gateway_url, issue(["admin"], [], "dev", TOKEN_LIFE))
+    with ExitStack() as stack:
+        if page is not None:
+            screen.show_page(stack.enter_context(serving_page(page, page_port, fleet.gateway_url)))
+        asyncio.run(_run(Loop(target, screen, settings.drain_timeout + MORE)))
     print("The fleet stays up; `aidevos down` stops it.")
 
 
@@ -57,6 +66,7 @@ def _ensure_up(home: Path) -> Fleet:
     from aidevos.process.supervised import wait_until_ready
 
     if not ((home / FLEET_FILE).exists() and wait_until_ready(load_fleet(home).gateway_url, READY_WITHIN)):
+        print(f"Starting the fleet under {home} …", flush=True)
         up()
     return load_fleet(home)
 

@@ -51,6 +51,14 @@ def find_target(name: str) -> Target:
     raise CommandError(f"there is no module {name}: name a file such as shop.py, or a package")
 
 
+def is_package(name: str) -> bool:
+    """True if a name is that of a package, as opposed to a file, a module or nothing."""
+    try:
+        return find_target(name).is_package
+    except CommandError:
+        return False
+
+
 def _candidates(parts: list[str]) -> Iterator[Path]:
     yield Path(*parts)
     yield Path("src", *parts)

@@ -1,0 +1,1 @@
+"""New projects, objects and tasks: `names` checks what they are called, and `files` makes them of `templates`."""
