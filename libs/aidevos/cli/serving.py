@@ -155,7 +155,10 @@ def load_service(paths: Sequence[str]) -> Service:
     package, module or file. Raises `CommandError`.
     """
     if len(paths) == 1 and ":" not in paths[0]:
-        return _load_code(paths[0]).objects
+        service = _load_code(paths[0]).objects
+        if not service.types:
+            raise CommandError(f"{paths[0]} has no object type")
+        return service
     found = [_load(path) for path in paths]
     for each in found:
         if isinstance(each, Service):

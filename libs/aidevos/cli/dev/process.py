@@ -55,6 +55,8 @@ def _serve(role: Role, target: Target, code: Code, tell: Tell) -> None:
         settings = fleet_settings(home, code.tasks.name)
         run(code.tasks, settings, name=f"{target.module}-tasks", reports_health=False, on_joined=lambda: tell(Joined()))
         return
+    if not code.types:
+        return
     settings, types = fleet_settings(home, code.objects.name, code.types), list(code.types.values())
 
     def report_joined() -> None:
