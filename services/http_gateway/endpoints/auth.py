@@ -24,7 +24,7 @@ from ..http.charges import Charges
 from ..http.cookies import Cookies
 from ..http.parameters import PAGE, moment, switch, text, variable
 from ..http.request import HttpRequest
-from ..http.responses import JSON_HEADER, NO_STORE, HttpResponse
+from ..http.responses import JSON_HEADER, NO_STORE, HttpResponse, problem_response
 from ..pages import load_page
 from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, post
@@ -187,7 +187,14 @@ class AuthRouter(APIRouter):
         if token:
             self._cookies.check(request.headers, session)
         options = self._forwarder.anonymous_options(request)
-        reply = await self._request(SESSION_TYPE, session, "refresh", payload, options)
+        try:
+            reply = await self._request(SESSION_TYPE, session, "refresh", payload, options)
+        except Failure as failure:
+            if not token or failure.code != "unauthenticated":
+                raise
+            # The session has ended: without its cookies, the browser is anonymous again.
+            response = problem_response(failure)
+            return response._replace(headers=(*response.headers, *self._cookies.clear()))
         return self._tokens(reply, bool(token))
 
     @post("/auth/logout", "logout", "End this session", query=(ALL,))

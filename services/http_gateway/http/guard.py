@@ -54,7 +54,7 @@ class CredentialGuard:
         address, group = address_of(scope), group_of(scope)
         by_cookie = self._unify(headers)
         try:
-            principal = await resolve_when_ready(self._caller, headers.get(b"authorization"), address)
+            principal = await resolve_when_ready(self._caller, self._authorization(headers), address)
             if by_cookie and scope["method"] not in SAFE_METHODS:
                 self._cookies.check(headers, principal.session)
         except Failure as failure:
@@ -78,10 +78,18 @@ class CredentialGuard:
             headers[b"authorization"] = b"ApiKey " + key
         return bool(token)
 
+    def _authorization(self, headers: dict[bytes, bytes]) -> bytes | None:
+        """Return the credential; empty if it is a session's whose access token has expired, and None if there is none.
+
+        Browsers drop the cookie of a token that has expired. Without this, the user would be anonymous then.
+        """
+        found = headers.get(b"authorization")
+        return b"" if found is None and self._cookies.refresh in self._cookies.read(headers) else found
+
     def _caller(self, authorization: bytes | None, address: str) -> Principal:
         if authorization is None and self._allow_anonymous:
             return ANONYMOUS
-        return self._admission.authenticate(None if authorization is None else authorization.decode("latin-1"), address)
+        return self._admission.authenticate(authorization.decode("latin-1") if authorization else None, address)
 
 
 class AnonymousGuard:

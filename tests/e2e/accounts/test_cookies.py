@@ -127,6 +127,29 @@ async def test_a_logout_takes_the_cookies_away(browser: Browser) -> None:
     assert (await browser.http.get("/auth/me")).status_code == 401
 
 
+async def test_a_page_whose_access_token_has_expired_is_told_so_where_others_are_anonymous(browser: Browser) -> None:
+    path = "/data/collections/nothing-here/config"
+    browser.http.cookies.delete("aidevos_access")
+    expired = await browser.http.get(path)
+    renewed = await browser.http.post("/auth/refresh", headers=browser.own)
+
+    assert (expired.status_code, renewed.status_code) == (401, 200)
+    assert (await browser.http.get(path)).status_code == 404
+
+
+async def test_the_cookies_of_a_session_that_has_ended_are_taken_away(browser: Browser) -> None:
+    kept = dict(browser.http.cookies)
+    await browser.http.post("/auth/logout", headers=browser.own)
+    browser.http.cookies.update(kept)
+    refused = await browser.http.post("/auth/refresh", headers=browser.own)
+
+    assert refused.status_code == 401
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert {name: cookie["max-age"] for name, cookie in cookies(refused).items()} == dict.fromkeys(
+        ("aidevos_access", "aidevos_refresh", "aidevos_csrf"), "0"
+    )
+
+
 async def test_another_site_can_t_log_a_browser_in(browser: Browser, person: dict[str, str]) -> None:
     answer = await login(browser.http, person, **{"Sec-Fetch-Site": "cross-site"})
 
