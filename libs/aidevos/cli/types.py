@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from typer import Argument, Typer
+from typer import Argument, Context, Option, Typer
 
 from aidevos.cli.errors import CommandError
 from aidevos.cli.output import print_table
@@ -30,7 +30,23 @@ CONNECT_WITHIN = 3.0
 UNREACHABLE = 1
 
 
-app = Typer(help="List or forget the object types that the fleet knows.")
+app = Typer(help="List or forget the object types that the fleet knows, or print them for TypeScript with --typescript.")
+
+
+@app.callback(invoke_without_command=True)
+def types(
+    context: Context,
+    typescript: Annotated[
+        bool, Option("--typescript", help="Print the types of objects, collections and events for the client.")
+    ] = False,
+) -> None:
+    if typescript:
+        from aidevos.cli import typescript as module
+        from aidevos.cli.remote import call
+
+        print(call(module.fetch), end="")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command("list")
