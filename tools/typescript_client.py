@@ -13,16 +13,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+from aidevos.cli.openapi import offline
+from aidevos.cli.typescript import render
 from services.http_gateway.description.openapi import describe
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "clients" / "typescript"
 SERVED = ROOT / "services" / "http_gateway" / "client.js"
+FILM = {"type": "object", "properties": {"title": {"type": "string"}}, "required": ["title"]}
 
 
 def check() -> None:
-    """Write the types of the API, and check the client's code. Raises `subprocess.CalledProcessError`."""
+    """Write the types of the API and of a fleet, and check the client's code and the use of its types.
+
+    Raises `subprocess.CalledProcessError`.
+    """
     (SOURCE / "openapi.json").write_text(json.dumps(describe([])))
+    fleet = render(json.loads(offline()), json.loads(offline("asyncapi")), {"films": FILM}, "http://127.0.0.1:8080")
+    (SOURCE / "test" / "fleet.ts").write_text(fleet)
     _run("types")
     _run("check")
 

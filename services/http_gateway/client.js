@@ -192,6 +192,11 @@ var Collection = class {
     const params = { ...rest, filter: filter && JSON.stringify(filter), fields: fields?.join(",") };
     return list(this.api, this.path, params, options);
   }
+  /** Return the number of items that match and that the caller may read. */
+  async count(filter, options = {}) {
+    const query = { count: true, limit: 1 };
+    return (await this.find(filter ? { ...query, filter } : query, options).page()).count ?? 0;
+  }
   /** Return an item, or an earlier version of it. Throws `ApiError` with the code `not-found` if there is none. */
   get(id, options = {}) {
     const { version, fields, ...rest } = options;
@@ -433,7 +438,7 @@ var EventStream = class {
     this.api = api;
     this.filter = filter;
     this.options = options;
-    this.position = options.lastEventId;
+    this.position = options.after;
     this.patience = new Patience(options.signal);
     this.found = this.follow();
     this.first = this.found.next();
@@ -618,6 +623,8 @@ async function idOf(type, name) {
 
 // src/projects.ts
 var ENDED = /* @__PURE__ */ new Set(["succeeded", "failed", "cancelled"]);
+var FIRST_PAUSE2 = 100;
+var LONGEST_PAUSE2 = 2e3;
 var Projects = class {
   constructor(api) {
     this.api = api;
@@ -654,12 +661,10 @@ var Projects = class {
   }
 };
 var Tasks = class {
-  constructor(api, events) {
+  constructor(api) {
     this.api = api;
-    this.events = events;
   }
   api;
-  events;
   /** List a project's tasks. */
   find(project, params = {}) {
     return list(this.api, `${path(project)}/tasks`, params);
@@ -687,17 +692,21 @@ var Tasks = class {
   }
   /** Return a task once it has ended, however it has. Without a signal, this waits for as long as that takes. */
   async wait(id, options = {}) {
-    const events = this.events({ type: "task", id }, options);
-    try {
-      await events.ready;
-      let now = await this.get(id, options);
-      while (!ENDED.has(now.status)) {
-        await events.next();
-        now = await this.get(id, options);
-      }
-      return now;
-    } finally {
-      events.close();
+    let last;
+    for await (const now of this.progress(id, options)) last = now;
+    return last;
+  }
+  /** Yield a task as it is now, after each change that is seen, and as it has ended: it is read every two seconds. */
+  async *progress(id, options = {}) {
+    let version = 0;
+    let pause = FIRST_PAUSE2;
+    for (; ; ) {
+      const now = await this.get(id, options);
+      if (now.version !== version) yield now;
+      if (ENDED.has(now.status)) return;
+      pause = now.version === version ? Math.min(pause * 2, LONGEST_PAUSE2) : FIRST_PAUSE2;
+      version = now.version;
+      await sleep(pause, options.signal);
     }
   }
 };
@@ -716,15 +725,14 @@ function connect(url, options = {}) {
   const auth = new Auth(options.token, options.session ?? null, cookies);
   const api = new HttpApi(base, auth, options.deadline ?? DEADLINE, options.fetch ?? globalThis.fetch);
   auth.use(api);
-  const events = (filter, more) => new EventStream(api, filter, more);
   return {
     objects: objectsOf(api),
     auth,
     data: new Data(api),
     projects: new Projects(api),
-    tasks: new Tasks(api, events),
+    tasks: new Tasks(api),
     object: (type, name) => objectOf(api, type, name),
-    events,
+    events: (filter, more) => new EventStream(api, filter, more),
     call: (method, path2, parts) => api.call(method, path2, parts)
   };
 }

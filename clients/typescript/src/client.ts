@@ -39,7 +39,7 @@ export interface Client<Fleet extends FleetTypes = Untyped> {
   object<T extends keyof Fleet["objects"] & string>(type: T, name: string): ObjectOf<Fleet["objects"][T]>;
   object(type: string, name: string): ObjectOf<any>;
 
-  /** Follow the events that match, from now on or from `lastEventId`. */
+  /** Follow the events that match, from now on or from `after`. */
   events(filter?: EventFilter, options?: StreamOptions): EventStream<EventOf<Fleet["events"]>>;
 
   /** Send any request of the API and return its decoded answer. */
@@ -59,15 +59,14 @@ export function connect<Fleet extends FleetTypes = Untyped>(url?: string, option
   const auth = new Auth(options.token, options.session ?? null, cookies);
   const api = new HttpApi(base, auth, options.deadline ?? DEADLINE, options.fetch ?? globalThis.fetch);
   auth.use(api);
-  const events = (filter?: EventFilter, more?: StreamOptions) => new EventStream<any>(api, filter, more);
   return {
     objects: objectsOf(api),
     auth,
     data: new Data(api),
     projects: new Projects(api),
-    tasks: new Tasks(api, events),
+    tasks: new Tasks(api),
     object: (type: string, name: string) => objectOf(api, type, name),
-    events,
+    events: (filter?: EventFilter, more?: StreamOptions) => new EventStream(api, filter, more),
     call: (method: string, path: string, parts?: RequestParts) => api.call(method, path, parts),
   } as unknown as Client<Fleet>;
 }

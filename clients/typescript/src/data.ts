@@ -93,6 +93,12 @@ export class Collection<T = any> {
     return list(this.api, this.path, params, options);
   }
 
+  /** Return the number of items that match and that the caller may read. */
+  async count(filter?: Filter<T>, options: CallOptions = {}): Promise<number> {
+    const query: Find<T> = { count: true, limit: 1 };
+    return (await this.find(filter ? { ...query, filter } : query, options).page()).count ?? 0;
+  }
+
   /** Return an item, or an earlier version of it. Throws `ApiError` with the code `not-found` if there is none. */
   get(id: string, options: CallOptions & { version?: number; fields?: string[] } = {}): Promise<Item<T>> {
     const { version, fields, ...rest } = options;

@@ -33,7 +33,7 @@ export interface FleetEvent<Type extends string = string, Data = any> {
   data: Data;
   /** The project of an object that belongs to one. */
   project?: string;
-  /** The place in the stream behind this event, from which `lastEventId` resumes. */
+  /** The place in the stream behind this event, from which `after` resumes. */
   position: string;
 }
 
@@ -72,13 +72,10 @@ export interface StreamOptions {
   /** Ends the stream, whose reader gets the signal's reason. */
   signal?: AbortSignal | undefined;
   /** Resume behind the event with this `position`. */
-  lastEventId?: string | undefined;
+  after?: string | undefined;
   /** Called whenever the stream is connected or has lost its connection. */
   onState?: ((state: StreamState) => void) | undefined;
 }
-
-/** Follow the events that match. */
-export type Events<E = EventOf<any>> = (filter?: EventFilter, options?: StreamOptions) => EventStream<E>;
 
 // The gateway sends something every 15 seconds.
 const SILENCE = 40_000;
@@ -103,7 +100,7 @@ export class EventStream<E = EventOf<any>> implements AsyncIterableIterator<E> {
     private readonly filter: EventFilter = {},
     private readonly options: StreamOptions = {},
   ) {
-    this.position = options.lastEventId;
+    this.position = options.after;
     this.patience = new Patience(options.signal);
     this.found = this.follow();
     this.first = this.found.next();

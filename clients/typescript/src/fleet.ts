@@ -11,11 +11,11 @@ export interface Method {
 /** What `aidevos types --typescript` writes for a fleet. */
 export interface FleetTypes {
   /** The methods of each type of objects. */
-  objects: object;
+  objects: any;
   /** The data of each collection's items. */
-  collections: object;
+  collections: any;
   /** The data of each event, by the event's type, such as `counter.incremented`. */
-  events: object;
+  events: any;
 }
 
 /** A fleet whose types aren't known. */
@@ -31,12 +31,13 @@ type Call<M> = M extends { args: infer A; result: infer R }
     : (args: A, options?: CallOptions) => Promise<R>
   : never;
 
+/** True for a type that isn't known. */
+type Unknown<T> = 0 extends 1 & T ? true : false;
+
 /** An object, whose methods are called over HTTP. */
-export type ObjectOf<Methods> = 0 extends 1 & Methods
-  ? Record<string, (args?: object, options?: CallOptions) => Promise<any>>
-  : { readonly [M in keyof Methods]: Call<Methods[M]> };
+export type ObjectOf<Methods> = Unknown<Methods> extends true ? any : { readonly [M in keyof Methods]: Call<Methods[M]> };
 
 /** Each type of objects as a function that returns the object with a name. */
-export type ObjectsOf<Types> = 0 extends 1 & Types
+export type ObjectsOf<Types> = Unknown<Types> extends true
   ? any
   : { readonly [T in keyof Types]: (name: string) => ObjectOf<Types[T]> };

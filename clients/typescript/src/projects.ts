@@ -1,9 +1,9 @@
 /** Projects, their members, and tasks that run in the background. */
 
-import type { Events } from "./events.js";
 import { list } from "./data.js";
 import type { CallOptions, HttpApi } from "./http.js";
 import type { Pages } from "./pages.js";
+import { sleep } from "./patience.js";
 import type { components } from "./schema.js";
 
 type Schemas = components["schemas"];
@@ -15,6 +15,9 @@ export type NewProject = Pick<Schemas["ProjectBody"], "name"> & Partial<Schemas[
 export type NewTask = Pick<Schemas["CreateTaskBody"], "kind"> & Partial<Schemas["CreateTaskBody"]>;
 
 const ENDED = new Set(["succeeded", "failed", "cancelled"]);
+// Milliseconds between two looks at a task.
+const FIRST_PAUSE = 100;
+const LONGEST_PAUSE = 2_000;
 
 export class Projects {
   constructor(private readonly api: HttpApi) {}
@@ -58,10 +61,7 @@ export class Projects {
 }
 
 export class Tasks {
-  constructor(
-    private readonly api: HttpApi,
-    private readonly events: Events,
-  ) {}
+  constructor(private readonly api: HttpApi) {}
 
   /** List a project's tasks. */
   find(project: string, params: { status?: Task["status"]; kind?: string; sort?: string; limit?: number } = {}): Pages<Task> {
@@ -97,18 +97,22 @@ export class Tasks {
 
   /** Return a task once it has ended, however it has. Without a signal, this waits for as long as that takes. */
   async wait(id: string, options: { signal?: AbortSignal } = {}): Promise<Task> {
-    const events = this.events({ type: "task", id }, options);
-    try {
-      // Events that come while the task is read are in the stream.
-      await events.ready;
-      let now = await this.get(id, options);
-      while (!ENDED.has(now.status)) {
-        await events.next();
-        now = await this.get(id, options);
-      }
-      return now;
-    } finally {
-      events.close();
+    let last: Task | undefined;
+    for await (const now of this.progress(id, options)) last = now;
+    return last as Task;
+  }
+
+  /** Yield a task as it is now, after each change that is seen, and as it has ended: it is read every two seconds. */
+  async *progress(id: string, options: { signal?: AbortSignal } = {}): AsyncGenerator<Task, void, undefined> {
+    let version = 0;
+    let pause = FIRST_PAUSE;
+    for (;;) {
+      const now = await this.get(id, options);
+      if (now.version !== version) yield now;
+      if (ENDED.has(now.status)) return;
+      pause = now.version === version ? Math.min(pause * 2, LONGEST_PAUSE) : FIRST_PAUSE;
+      version = now.version;
+      await sleep(pause, options.signal);
     }
   }
 }

@@ -1,7 +1,7 @@
 /** Hooks for React. Each component below `FleetProvider` uses its client. */
 
 import { createContext, createElement, type ReactElement, type ReactNode, useCallback, useContext, useEffect, useMemo, useRef, useState } from "react";
-import type { Client, EventFilter, EventOf, FleetTypes, Login, Session, StreamState, Untyped, User } from "./index.js";
+import type { Client, EventFilter, EventOf, FleetTypes, Login, ObjectOf, Session, StreamState, Untyped, User } from "./index.js";
 import { ApiError } from "./index.js";
 
 const Context = createContext<Client<any> | null>(null);
@@ -18,9 +18,12 @@ export function useClient<Fleet extends FleetTypes = Untyped>(): Client<Fleet> {
   return client as Client<Fleet>;
 }
 
-/** Return an object, the same while its type and name are: call its methods in event handlers. */
-export function useObject<Type extends string>(type: Type, name: string): ReturnType<Client["object"]> {
-  const client = useClient();
+/** Return an object, the same while its type and name are. Call its methods in handlers and effects. */
+export function useObject<Fleet extends FleetTypes = Untyped, Type extends keyof Fleet["objects"] & string = string>(
+  type: Type,
+  name: string,
+): ObjectOf<Fleet["objects"][Type]> {
+  const client = useClient<Fleet>();
   return useMemo(() => client.object(type, name), [client, type, name]);
 }
 
