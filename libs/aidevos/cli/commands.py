@@ -78,7 +78,7 @@ COMMANDS: dict[str, tuple[Row, ...]] = {
         Row("serve", "serving:serve", "Host your own object types in the running fleet."),
         Row("work", "serving:work", "Run your own kinds of tasks in the running fleet."),
         Row("grant", "serving:grant", "Let a service host your own object types."),
-        Row("types", "types:app", "List or forget the fleet's object types, or print them for TypeScript."),
+        Row("types", "types:app", "List, forget or print (--typescript) the fleet's object types."),
     ),
     "Any fleet": (
         Row("login", "login:login", "Log in to a fleet, and use it from now on."),

@@ -30,7 +30,7 @@ CONNECT_WITHIN = 3.0
 UNREACHABLE = 1
 
 
-app = Typer(help="List or forget the object types that the fleet knows, or print them for TypeScript with --typescript.")
+app = Typer(help="List, forget or print (--typescript) the fleet's object types.")
 
 
 @app.callback(invoke_without_command=True)
