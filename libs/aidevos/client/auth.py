@@ -40,7 +40,7 @@ class SessionTokens:
 
     async def __call__(self) -> str:
         if time.monotonic() >= self._renew_at:
-            await self.renew(self.pair.access_token)
+            await self.renew()
         return self.pair.access_token
 
     def expire(self, token: str) -> None:
@@ -48,10 +48,8 @@ class SessionTokens:
         if token == self.pair.access_token:
             self._renew_at = 0.0
 
-    async def renew(self, token: str) -> None:
-        """Replace this access token by a new one, unless that was done already."""
-        if token != self.pair.access_token:
-            return
+    async def renew(self) -> None:
+        """Replace the tokens by new ones. Concurrent calls share one request."""
         if self._renewal is None or self._renewal.done():
             self._renewal = asyncio.create_task(self._renew())
         await asyncio.shield(self._renewal)
@@ -115,7 +113,7 @@ class Auth:
         source = self._entry.token
         if not isinstance(source, SessionTokens):
             raise error_of(Failure("unauthenticated", "the client has no login of its own to refresh"))
-        await source.renew(source.pair.access_token)
+        await source.renew()
         return source.pair
 
     async def logout(self, *, all: bool = False) -> None:

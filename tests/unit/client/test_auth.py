@@ -43,8 +43,8 @@ class Entry:
 
     async def perform(self, operation: Any, args: Any, **options: Any) -> Any:
         assert (operation.path, options["anonymous"]) == ("/auth/refresh", True)
-        await self.answers.wait()
         self.spent.append(args["refresh_token"])
+        await self.answers.wait()
         return msgspec.to_builtins(pair(len(self.spent) + 1, self._expires_in))
 
 
