@@ -8,6 +8,7 @@
 import { ApiError, errorOf, Unreachable } from "./errors.js";
 import { type HttpApi, pauseAfter } from "./http.js";
 import { Patience, sleep } from "./patience.js";
+import type { components } from "./schema.js";
 
 /** Which events to follow; a list admits any of its values. */
 export interface EventFilter {
@@ -19,6 +20,8 @@ export interface EventFilter {
   id?: string | string[] | undefined;
   /** Names of events, such as `created`. */
   name?: string | string[] | undefined;
+  /** Events of items carry the item, as far as there is still one, in `data.item`. */
+  include?: "data" | undefined;
 }
 
 /** An event of the type `Type` with this data: a CloudEvent 1.0. */
@@ -48,6 +51,7 @@ interface ItemChange {
   id: string;
   collection: string;
   version: number;
+  item?: components["schemas"]["Item"];
 }
 
 interface ItemEvents {

@@ -191,6 +191,14 @@ test("a stream that breaks off resumes, and each event comes once", async () => 
   assert.deepEqual((await take(later, 2)).map((event) => event.data.message.number), [4, 5]);
 });
 
+test("an event of an item carries the item if it is asked to", async () => {
+  const books = client.data.collection(newName());
+  const events = client.events({ collection: books.name, include: "data" });
+  await events.ready;
+  await books.create({ title: "SICP" });
+  assert.deepEqual((await take(events, 1))[0].data.item.data, { title: "SICP" });
+});
+
 test("a gap is shown in its place", async () => {
   const events = client.events({ type: "chat_room" }, { after: "999999999999" });
   assert.deepEqual((await take(events, 1)).map((event) => event.type), ["gap"]);
