@@ -25,7 +25,7 @@ from aidevos.durable.base.backoff import Backoff
 # Seconds between two looks at the files.
 LOOK_EVERY = 0.1
 # Seconds after which a change is shown as served, although the old code still has something to finish.
-SHOWN_WITHIN = 3.0
+SHOWN_WITHIN = 0.5
 # Pauses after which the code is served again when its process has ended by itself.
 RESTARTS = Backoff(1.0, 30.0)
 LONGEST_MESSAGE = 16 * 1024 * 1024

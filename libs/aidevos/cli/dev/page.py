@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,11 +73,14 @@ def serving_page(folder: Path, port: int, gateway_url: str) -> Iterator[str]:
             server.shutdown()
 
 
-def is_allowed(page_url: str, gateway_url: str) -> bool:
-    """True if a gateway lets a page call it."""
-    request = urllib.request.Request(f"{gateway_url}/health/ready", headers={"Origin": page_url})  # noqa: S310
+def is_refused(page_url: str, gateway_url: str) -> bool:
+    """True if a gateway answers, and doesn't let a page call it."""
+    request = urllib.request.Request(gateway_url, headers={"Origin": page_url})  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=ASKED_FOR) as answer:  # noqa: S310 the fleet's own URL
-            return answer.headers.get("Access-Control-Allow-Origin") in ("*", page_url)
+        answer = urllib.request.urlopen(request, timeout=ASKED_FOR)  # noqa: S310 the fleet's own URL
+    except urllib.error.HTTPError as error:
+        answer = error
     except OSError:
         return False
+    with answer:
+        return answer.headers.get("Access-Control-Allow-Origin") not in ("*", page_url)

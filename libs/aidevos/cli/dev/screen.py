@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from aidevos.cli.dev.messages import Loaded, Method, Type
-from aidevos.cli.dev.page import is_allowed
+from aidevos.cli.dev.page import is_refused
 from aidevos.observability.log_lines import BRIGHT, RESET, is_colourful
 
 RED, GREEN, YELLOW = "\x1b[31m", "\x1b[32m", "\x1b[33m"
@@ -27,7 +27,7 @@ class Screen:
     def show_page(self, url: str) -> None:
         """Say where the page is, and what the fleet lacks for it."""
         self._say(GREEN, f"The page is at {url}")
-        if not is_allowed(url, self._url):
+        if is_refused(url, self._url):
             remedy = f"AIDEVOS_CORS_ORIGINS={url} aidevos restart http_gateway"
             self._say(YELLOW, f"The fleet doesn't let it call. Allow that with: {remedy}")
 
