@@ -10,21 +10,26 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar, overload
 
 import msgspec
 
 from aidevos.contracts import dead_letters, envelope, subjects
 from aidevos.contracts.dead_letters import Letter
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.events import AnyEvent
+from aidevos.contracts.objects import READ
+from aidevos.contracts.times import timestamp
 from aidevos.durable.base.clock import ManualClock
 from aidevos.durable.base.partitions import Partitions
 from aidevos.durable.bus.memory import MemoryBus
 from aidevos.durable.client.client import BACKOFF
+from aidevos.durable.client.reference import refer, type_of
 from aidevos.durable.delivery.reactions import Reactions
 from aidevos.durable.hosting.peers import Peers
-from aidevos.durable.hosting.runtime import Runtime
+from aidevos.durable.objects.declaration import Event
 from aidevos.durable.objects.defect import Defect
 from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import DurableObjectRegistry
@@ -38,7 +43,12 @@ from aidevos.process.service import Service
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.permissions import Principal
 from aidevos.settings import Settings
+from aidevos.testing.committed import RecordingRuntime, Tell
+from aidevos.testing.old_states import store_state
+from aidevos.testing.stubs import Stub
 
+Object = TypeVar("Object")
+Emitted = TypeVar("Emitted", bound=Event)
 ADMIN = Principal("admin", ("admin",), frozenset({"*"}))
 _LETTERS = f"do.{dead_letters.TYPE}."
 SERVICE = Principal("service:test", ("service",), frozenset({"*"}))
@@ -50,6 +60,10 @@ class ObjectKit:
     `settings` and `resources` are injected into the classes, and services open their own resources, as in a
     process. Any other keyword replaces a resource by a value. It is named after the resource's function or an
     attribute that classes inject, and the resource isn't opened: `ObjectKit(Cart, pool=FakePool())` needs no database.
+
+    What objects send by `self.object`, `self.call` and `self.tell` has the permissions that it has in a process that
+    hosts all of the kit's types: those that the types declare, those of the setting `service_permissions`, and
+    `permissions`, of which `"*"` stands for all. `kit.principal` is their caller. Other types need a `stub`.
 
     The objects run on `kit.store`, `kit.bus` and `kit.clock`. `kit.letters` holds the dead letters by ID, unless
     their type is in the kit. `kit.catalogue`, `kit.lifecycle`, `kit.alarms` and `kit.router` are the parts of the
@@ -72,6 +86,7 @@ class ObjectKit:
         limits: Limits | None = None,
         settings: Settings | None = None,
         resources: Iterable[Resource[Any]] = (),
+        permissions: Iterable[str] = (),
         strict: bool = True,
         **replaced: Any,
     ) -> None:
@@ -91,19 +106,24 @@ class ObjectKit:
         self._replaced = replaced
         self._opened = AsyncExitStack()
         self._counted_before = snapshot()
+        self._stubs: dict[str, Stub] = {}
+        # The subjects of tells to types that are neither hosted nor stubbed.
+        self._undeliverable: set[str] = set()
         registry = DurableObjectRegistry([cls for service in self._services for cls in service.types])
+        granted = registry.permissions() | {*permissions} | (_service_permissions(settings) if settings else set())
+        self.principal = Principal(SERVICE.subject, SERVICE.roles, frozenset(granted))
         self._reactions = Reactions(registry, self.bus, self, self.clock)
         partitions = Partitions(subjects.PARTITIONS, lambda: self.lease)
         for name in registry.types:
             partitions.take(name, range(partitions.count))
-        self.runtime = Runtime(
+        self.runtime = RecordingRuntime(
             registry,
             self.store,
             self.bus,
             self,
             self.clock,
             ProjectGate(self),
-            principal=SERVICE,
+            principal=self.principal,
             incarnation=f"kit.{secrets.token_hex(4)}",
             partitions=partitions,
             limits=limits or Limits(),
@@ -134,6 +154,36 @@ class ObjectKit:
         if error is None:
             self._raise_defect()
 
+    @overload
+    def object(
+        self,
+        target: type[Object],
+        id: str,
+        /,
+        *,
+        caller: Principal = ADMIN,
+        headers: Mapping[str, str] | None = None,
+    ) -> Object: ...
+    @overload
+    def object(
+        self, target: str, id: str, /, *, caller: Principal = ADMIN, headers: Mapping[str, str] | None = None
+    ) -> Any: ...
+    def object(
+        self,
+        target: str | type[Any],
+        id: str,
+        /,
+        *,
+        caller: Principal = ADMIN,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Return a reference to an object, for this caller: `await kit.object(Counter, "clicks").increment(by=2)`.
+
+        It is as a client's: the methods of a class take the arguments and return the types that the class declares.
+        `id` may be any name, as for `id_from_name`. Methods raise `Failure`.
+        """
+        return refer(target, id, partial(self._send, caller, headers or {}))
+
     async def call(
         self,
         type: str,
@@ -144,14 +194,51 @@ class ObjectKit:
         caller: Principal = ADMIN,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        """Call a method, and return its decoded result. Raises `Failure`."""
-        try:
-            reply = await self._dispatch(
-                subjects.call(type, id, method), msgspec.json.encode(args or {}), caller, dict(headers or {})
-            )
-        finally:
-            self._raise_defect()
+        """Call a method by its name, and return its decoded result. Raises `Failure`."""
+        reply = await self._send(caller, headers or {}, type, id, method, msgspec.json.encode(args or {}))
         return msgspec.json.decode(reply) if reply else None
+
+    def stub(self, target: str | type[Any], /, **answers: Any) -> Stub:
+        """Answer the calls, tells and queries to a type that isn't in the kit: `kit.stub("counter", increment=5)`.
+
+        `target` is the type's name or its class. The answers are described at `Stub`. Another stub of the same type
+        replaces this one. Raises `TypeError` for a type that is in the kit.
+        """
+        stub = Stub(target, answers)
+        if stub.type in self.registry.types:
+            raise TypeError(f"this kit runs the type {stub.type} itself, so it can't be stubbed")
+        self._stubs[stub.type] = stub
+        self._undeliverable = {subject for subject in self._undeliverable if subject.split(".")[1] != stub.type}
+        return stub
+
+    async def load(self, target: str | type[Any], id: str, /, state: Mapping[str, Any], *, schema: int) -> None:
+        """Store the state of an object as code with this schema version has left it.
+
+        The object's next turn upcasts it. An object that exists is replaced. Raises `Failure` if the kit has no such
+        type.
+        """
+        type, _ = self.registry.method(target if isinstance(target, str) else type_of(target), READ)
+        id = subjects.id_from_name(type.name, id)
+        activation = self.catalogue.get(type.name, id)
+        if activation is not None:
+            await self.settle()
+            self.catalogue.discard(activation)
+        await store_state(self.store, type.name, id, state, schema, timestamp(self.clock.now()))
+
+    @property
+    def events(self) -> list[AnyEvent]:
+        """The events that this kit's objects have committed, in order, with their data as maps."""
+        return [msgspec.json.decode(entry.payload, type=AnyEvent) for entry in self.runtime.entries("event")]
+
+    def emitted(self, event: type[Emitted]) -> list[Emitted]:
+        """Return the committed events of a class: `assert kit.emitted(Closed) == [Closed(winner="soup")]`."""
+        name = f".{event.event_name()}"
+        return [msgspec.convert(found.data, event) for found in self.events if found.type.endswith(name)]
+
+    @property
+    def tells(self) -> list[Tell]:
+        """The tells that this kit's objects have committed, in order, delivered or not."""
+        return [Tell.of(entry) for entry in self.runtime.entries("tell")]
 
     async def query(
         self, type: str, name: str, args: Mapping[str, Any] | None = None, *, caller: Principal = ADMIN
@@ -174,13 +261,17 @@ class ObjectKit:
 
         The caller is a service, or the principal that `judge` returns for the authorization. Raises `Failure`.
         """
-        caller = SERVICE if authorization is None else self.judge(authorization, subject, payload, request_id or "")
+        caller = (
+            self.principal if authorization is None else self.judge(authorization, subject, payload, request_id or "")
+        )
         if subject.startswith(_LETTERS) and dead_letters.TYPE not in self.registry.types:
             self._bury(payload)
             return b"null"
         sent = dict(headers or {})
         if request_id:
             sent[envelope.REQUEST_ID] = request_id
+            if request_id.startswith(envelope.TELL_PREFIX) and not self._has(subject.split(".")[1]):
+                self._undeliverable.add(subject)
         loop = asyncio.get_running_loop()
         end = loop.time() + (deadline or 10.0)
         while True:
@@ -192,7 +283,7 @@ class ObjectKit:
                     raise
             await asyncio.sleep(BACKOFF.first)
 
-    def metric(self, name: str, /, **labels: object) -> float:
+    def metric(self, name: str, /, **labels: Any) -> float:
         """Return what a metric of users' code has counted under these labels since this kit was made.
 
         Of a gauge, it is the value, and of a histogram the number of its values.
@@ -220,10 +311,18 @@ class ObjectKit:
     async def settle(self) -> None:
         """Return when everything is committed, all events and tells are delivered, and all reactions have ended.
 
-        Raises `TimeoutError` after 10 seconds, for example when a tell goes to a type that isn't in the kit.
+        Raises `AssertionError` for a tell to a type that is neither in the kit nor stubbed, and `TimeoutError` after 10
+        seconds.
         """
         async with asyncio.timeout(10.0):
             while not (self.catalogue.idle and self.bus.is_idle):
+                if self._undeliverable:
+                    subject = min(self._undeliverable)
+                    type, method = subject.split(".")[1], subject.rpartition(".")[2]
+                    raise AssertionError(
+                        f'the tell to {subject} waits: this kit needs a class of the type, or kit.stub("{type}", '
+                        f"{method}=None)"
+                    )
                 await self.catalogue.settle(1.0)
                 await asyncio.sleep(0.001)
 
@@ -250,17 +349,41 @@ class ObjectKit:
         letter = msgspec.msgpack.decode(payload, type=dict[str, Letter])["letter"]
         self.letters[letter.id] = letter
 
+    async def _send(
+        self, caller: Principal, headers: Mapping[str, str], type: str, id: str, method: str, payload: bytes
+    ) -> bytes:
+        try:
+            return await self._dispatch(subjects.call(type, id, method), payload, caller, dict(headers))
+        finally:
+            self._raise_defect()
+
+    def _has(self, type: str) -> bool:
+        return type in self.registry.types or type in self._stubs
+
     async def _dispatch(self, subject: str, payload: bytes, caller: Principal, headers: dict[str, str]) -> bytes:
+        type, *id, method = subject.split(".", 3)[1:]
+        if type in self._stubs:
+            try:
+                return await self._stubs[type].answer("".join(id), method, payload, caller)
+            except Defect as defect:
+                self._defects.append(defect)
+                raise Failure("internal", str(defect)) from defect
+        if type not in self.registry.types:
+            detail = f"this kit has neither a class nor a stub of the type {type!r}"
+            raise Failure("unknown-type", detail, field="type")
         if subject.startswith("query."):
             return await self.runtime.queries[subject].run(payload, None, caller)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        _, type, id, method = subject.split(".", 3)
-        owned = f"dop.{subjects.partition(type, id)}.{type}.{id}.{method}"
+        owned = f"dop.{subjects.partition(type, id[0])}.{type}.{id[0]}.{method}"
         self.router.dispatch(owned, payload, headers, caller, lambda answer: _resolve(future, answer))
         answer = await future
         if answer.failed:
             raise Failure.decode(answer.payload)
         return answer.payload
+
+
+def _service_permissions(settings: Settings) -> set[str]:
+    return {name.strip() for name in settings.service_permissions.split(",") if name.strip()}
 
 
 def _types_by_name(service: Service) -> dict[str, Any]:

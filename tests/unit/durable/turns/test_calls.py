@@ -11,8 +11,7 @@ import pytest
 from aidevos import BaseDurableObject, Failure, authenticated, command, permission
 from aidevos.durable.base.clock import ManualClock
 from aidevos.security.permissions import Principal
-from aidevos.testing import ObjectKit
-from aidevos.testing import kit as testing_kit
+from aidevos.testing import SERVICE, ObjectKit
 from tests.support.kits import begun, chosen, crash, failure
 from tests.support.objects import Tally
 
@@ -167,13 +166,13 @@ class Vault(BaseDurableObject[VaultState], type="vault"):
 
 @pytest.mark.parametrize("ids", [["b"], ["b", "c"]], ids=["one call", "a call of a call"])
 async def test_a_permission_that_the_service_lacks_is_named_and_no_outcome(
-    ids: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ids: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     args = {"ids": ids, "method": "open"}
     async with ObjectKit(Vault) as kit:
-        monkeypatch.setattr(testing_kit, "SERVICE", Principal("service:test", ("service",), frozenset()))
+        kit.principal = Principal("service:test", ("service",))
         refused = await failure(kit.call("vault", "a", "call_on", args, headers=chosen("once")))
-        monkeypatch.undo()
+        kit.principal = SERVICE
 
         assert (refused.code, refused.status) == ("forbidden", 403)
         assert refused.detail == (
