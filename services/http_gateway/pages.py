@@ -10,10 +10,11 @@ from importlib.resources import files
 from .http.responses import HttpResponse
 
 
-def load_page(name: str) -> HttpResponse:
+def load_page(name: str, forms: str = "'none'") -> HttpResponse:
     """Return the page in this file.
 
-    It may run its own script and style and call its own origin. A module may also import from there.
+    It may run its own script and style and call its own origin. A module may also import from there. Its forms may be
+    sent to `forms`, sources in the syntax of CSP.
     """
     content = files(__package__).joinpath(name).read_bytes()
     script, style = (
@@ -24,7 +25,7 @@ def load_page(name: str) -> HttpResponse:
     imported = " 'self'" if b"<script type=module>" in content else ""
     policy = (
         f"default-src 'none'; script-src 'sha256-{script}'{imported}; style-src 'sha256-{style}'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"base-uri 'none'; form-action {forms}; frame-ancestors 'none'"
     )
     headers = (
         (b"content-type", b"text/html; charset=utf-8"),

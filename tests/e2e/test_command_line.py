@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import queue
 import sys
+import webbrowser
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+import httpx2
+import pyotp
 import pytest
 
 from aidevos.cli.contexts import changed_contexts, load_contexts
 from aidevos.cli.remote import call
+from tests.support.browser import Browsers, Page
 from tests.support.commands import make_home, run
 from tests.support.people import PASSWORD, Person
 from tests.support.world import World
@@ -140,6 +145,51 @@ async def test_a_wrong_password_stores_nothing(
 
     await aidevos("login", world.url, "-u", ada.name, "--password-stdin", expected=4)
     assert load_contexts().contexts == {}
+
+
+async def test_a_login_in_the_browser_takes_the_second_factor_too(
+    elsewhere: None,
+    world: World,
+    http: httpx2.AsyncClient,
+    person: Callable[[], Awaitable[Person]],
+    aidevos: Run,
+    browsers: Browsers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ada = await person()
+    recovery_code = await require_second_factor(http, ada)
+    opened: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr(webbrowser, "open", opened.put)
+    browser = await asyncio.to_thread(browsers.open)
+    try:
+        logging_in = asyncio.create_task(aidevos("login", world.url, "--browser", "--name", "shop"))
+        url = await asyncio.to_thread(opened.get, timeout=30)
+        await asyncio.to_thread(log_in_on_page, Page(browser, url), ada.name, recovery_code)
+        await asyncio.wait_for(logging_in, 30)
+    finally:
+        browser.quit()
+
+    assert json.loads(await aidevos("context", "show", "--json"))["user"] == ada.name
+    assert await aidevos("token")
+
+
+async def require_second_factor(http: httpx2.AsyncClient, who: Person) -> str:
+    """Let logins of this person require a second factor, and return a recovery code."""
+    begun = await http.post("/auth/mfa/totp", headers=who.headers, json={"password": PASSWORD})
+    code = pyotp.TOTP(begun.json()["secret"]).now()
+    confirmed = await http.post("/auth/mfa/totp/confirm", headers=who.headers, json={"otp": code})
+    return str(confirmed.json()["recovery_codes"][0])
+
+
+def log_in_on_page(page: Page, username: str, code: str) -> None:
+    page.at("username").send_keys(username)
+    page.at("password").send_keys(PASSWORD)
+    page.at("go").click()
+    page.until(lambda: page.at("code").is_displayed())
+    page.at("code").send_keys(code)
+    page.at("go").click()
+    page.until(lambda: page.browser.title == "Logged in")
+    assert page.complaints == []
 
 
 async def test_a_token_of_the_environment_calls_without_any_login(

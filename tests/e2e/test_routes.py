@@ -79,6 +79,7 @@ OPEN: dict[str, tuple[int, Any]] = {
     "POST /auth/refresh": (422, {}),
     "POST /auth/mfa/verify": (422, {}),
     "POST /auth/password/reset": (422, {}),
+    "GET /auth/cli": (200, None),
     "GET /auth/password/reset/confirm": (200, None),
     "POST /auth/password/reset/confirm": (422, {}),
     "GET /auth/email/confirm": (200, None),

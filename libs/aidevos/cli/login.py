@@ -35,6 +35,7 @@ def login(
     username: Username = "",
     password_stdin: Annotated[bool, Option("--password-stdin", help="Read the password from standard input.")] = False,
     otp: Otp = "",
+    browser: Annotated[bool, Option("--browser", help="Log in on a page of the fleet, in the browser.")] = False,
     with_token: Annotated[
         bool, Option("--with-token", help="Read an access token or an API key from standard input.")
     ] = False,
@@ -50,10 +51,19 @@ def login(
     if with_token:
         context.access_token = _read_line("a token or an API key")
         call(lambda api: api.call("GET", "/auth/me"), target=Target(context.url, context.access_token))
+    elif browser:
+        from aidevos.cli.browser import log_in_by_browser
+
+        keep(context, log_in_by_browser(context.url))
     else:
         username = username or prompt("Username", err=True)
         password = _read_line("a password") if password_stdin else prompt("Password", hide_input=True, err=True)
         keep(context, _log_in(context.url, username, password, otp))
+    _store(context, name)
+
+
+def _store(context: Context, name: str) -> None:
+    """Use a context from now on, and say so. Raises `CommandError` for a name that can't be used."""
     with changed_contexts() as stored:
         name = name or stored.name_of(context.url) or urlsplit(context.url).netloc
         if name == LOCAL:
@@ -99,10 +109,7 @@ def _log_in(url: str, username: str, password: str, otp: str) -> Any:
             kind = "otp" if len(code) == OTP_LENGTH and code.isdigit() else "recovery_code"
             return await api.call("POST", "/auth/mfa/verify", body={"challenge": error.challenge, kind: code})
 
-    tokens = call(work, target=Target(url, None))
-    if tokens["must_enrol"]:
-        print(f"Set up a second factor first, at {url}/console: until then, you may do nothing else.", file=sys.stderr)
-    return tokens
+    return call(work, target=Target(url, None))
 
 
 def _check_url(url: str) -> str:

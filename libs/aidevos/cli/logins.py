@@ -6,6 +6,7 @@ Promise: two commands never spend one refresh token, which would end the session
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -57,6 +58,9 @@ def keep(context: Context, tokens: Mapping[str, Any]) -> None:
     context.access_token, context.refresh_token = tokens["access_token"], tokens["refresh_token"]
     context.expires_at = time.time() + tokens["expires_in"]
     context.username = tokens["user"]["username"]
+    if tokens["must_enrol"]:
+        advice = f"set up a second factor at {context.url}/console: until then, you may do nothing else"
+        print(f"aidevos: {advice}", file=sys.stderr)
 
 
 async def _refresh(context: Context) -> Any:

@@ -30,6 +30,8 @@ from .api_router import APIRouter
 from .operation import Access, Target, Text, delete, get, in_path, post
 
 DEVICE_LIMIT = 256
+# Where commands on the browser's own machine wait for their tokens.
+COMMANDS = "http://127.0.0.1:*"
 # The longest time for which others may cache the key set, in seconds.
 KEYS_MAX_AGE = 60
 SEARCH = subjects.query(audit.TYPE, audit.SEARCH)
@@ -148,6 +150,7 @@ class AuthRouter(APIRouter):
         self._cookies = cookies
         self._home = settings.home
         self._page = load_page("link.html")
+        self._cli_page = load_page("cli_login.html", forms=COMMANDS)
         # A new key signs only after every cached older key set has expired.
         max_age = int(min(KEYS_MAX_AGE, settings.key_notice / 2))
         self._keys_headers = (JSON_HEADER, (b"cache-control", f"public, max-age={max_age}".encode()))
@@ -224,6 +227,10 @@ class AuthRouter(APIRouter):
     @get(CONFIRM_PATH, "show_confirm_page", "Show the page for a link that confirms an address", **FORM)
     async def show_page(self, request: HttpRequest) -> HttpResponse:
         return self._page
+
+    @get("/auth/cli", "show_cli_page", "Show the page on which `aidevos login --browser` logs in", **FORM)
+    async def show_cli_page(self, request: HttpRequest) -> HttpResponse:
+        return self._cli_page
 
     @get("/.well-known/jwks.json", "keys", "Show the public keys that verify access tokens (RFC 7517)", **KEYS)
     async def keys(self, request: HttpRequest) -> HttpResponse:

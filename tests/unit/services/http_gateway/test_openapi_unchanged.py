@@ -68,6 +68,7 @@ INTENDED: dict[str, str] = {
     r"/(paths/~1durable-objects~1.*~1request/post|components)/parameters/(header )?Query-Only/.*": (
         "a caller can make sure that it calls a query"
     ),
+    r"/paths/~1auth~1cli/.*": "the command line logs in by a browser",
     # Headers and failures that always existed but weren't documented.
     r"/paths/(~1api-keys|~1webhooks)/post/parameters/header If-Match/.*": "every change takes If-Match",
     r"/paths/~1data.*{collection}(~1import)?/post/parameters/header If-Match/.*": "every change takes If-Match",
