@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
@@ -140,6 +141,23 @@ def test_no_page_violates_a_rule_of_accessibility_or_loads_from_elsewhere(consol
     assert all(url.startswith((world.url, "data:")) for url in requested(console.browser))
 
 
+def test_the_first_paint_is_soon_and_little_is_loaded_and_kept(browsers: Browsers, world: World) -> None:
+    other = browsers.open()
+    try:
+        console = Console(other, world.url)
+        console.open()
+        console.until(lambda: console.all("input[name=password]"))
+        painted = "return performance.getEntriesByName('first-contentful-paint')[0].startTime"
+        loaded = "return performance.getEntriesByType('resource').reduce((sum, each) => sum + each.transferSize, 0)"
+        # A quiet machine needs a quarter of a second; the machine that runs all tests is busy.
+        assert other.execute_script(painted) < 5000
+        assert 0 < other.execute_script(loaded) < 300_000
+        console.log_in(register_anew(world), PASSWORD)
+        assert other.execute_script("return localStorage.length + sessionStorage.length") == 0
+    finally:
+        other.quit()
+
+
 def test_a_method_is_called_through_a_form_and_its_event_appears(console: Console, admin: People) -> None:
     name = new_name()
     console.open(f"/objects/counter:{name}")
@@ -173,12 +191,89 @@ def test_a_state_is_replaced_and_an_object_deleted(console: Console, admin: Peop
     assert admin.api.get(f"/durable-objects/counter:{name}").status_code == 404
 
 
+def test_an_object_hibernates_and_shows_what_it_has_yet_to_do(console: Console, admin: People) -> None:
+    name = new_name()
+    admin.api.post("/durable-objects", json={"type": "counter", "name": name}).raise_for_status()
+    console.open(f"/objects/counter:{name}")
+    console.see("It has no alarm.")
+    console.see("Everything is sent.")
+    console.press("Hibernate")
+    console.see("hibernated")
+    assert admin.api.get(f"/durable-objects/counter:{name}").json()["status"] == "hibernated"
+
+
+def test_the_author_of_a_type_decides_whether_its_state_is_shown(console: Console, admin: People) -> None:
+    user = found(admin, admin.name)["id"]
+    console.open(f"/objects/user:{user}")
+    console.see("shows its state to nobody")
+    assert "Alarms" not in console.text
+
+
+def test_objects_are_searched_by_their_states_and_counted(console: Console, admin: People) -> None:
+    wanted, other = new_name(), new_name()
+    for name, value in ((wanted, 987_654), (other, 1)):
+        body = {"type": "counter", "name": name, "state": {"value": value}}
+        admin.api.post("/durable-objects", json=body).raise_for_status()
+    console.open("/objects")
+    console.choose("Type", "counter")
+    console.fill("Search in states", "value > 987653")
+    console.press("Search", "//main")
+    console.see(f"counter:{wanted}")
+    console.until(lambda: f"counter:{other}" not in console.text)
+    console.press("Count all")
+    console.until(lambda: " objects" in console.text)
+
+
+def test_the_figures_are_live_and_show_the_busiest_object(console: Console, admin: People) -> None:
+    name = new_name()
+    console.open("/fleet")
+    console.see("Busiest objects")
+
+    def is_busy() -> bool:
+        for _ in range(5):
+            admin.api.post(f"/durable-objects/counter:{name}/request", json={"method": "value"}).raise_for_status()
+        return f"counter:{name}" in console.text
+
+    console.until(is_busy)
+    console.open()
+    console.until(lambda: len(console.all("figure.chart canvas")) == 4)
+    assert not [url for url in requested(console.browser) if "/metrics" in url]
+
+
+def test_dead_letters_are_filtered_by_kind(console: Console) -> None:
+    console.open("/dead-letters")
+    console.choose("Kind", "alarm")
+    console.until(lambda: any("kind=alarm" in url for url in requested(console.browser)))
+    console.see("Everything was delivered")
+
+
+def test_the_items_of_a_file_are_imported_and_refused_lines_are_named(
+    console: Console, admin: People, tmp_path: Path
+) -> None:
+    name = new_name()
+    schema = {"type": "object", "required": ["title"]}
+    admin.api.put(f"/data/collections/{name}", json={"schema": schema}).raise_for_status()
+    file = tmp_path / "items.ndjson"
+    lines = [{"id": f"i{number}", "data": {"title": HOSTILE}} for number in range(450)] + [{"data": {}}]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    console.open(f"/data/{name}")
+    console.see("No item matches")
+    console.upload("Import", file)
+    console.see("Line 451: ")
+    console.see("451 of 451 lines")
+    console.all("dialog .close")[0].click()
+    console.see("i0")
+    assert admin.api.get(f"/data/collections/{name}?count=true&limit=1").json()["count"] == 450
+
+
 def test_an_item_is_created_found_edited_restored_deleted_and_undone(console: Console, admin: People) -> None:
     name = new_name()
     console.open("/data")
     console.press("New collection")
     console.fill("Name", name)
-    console.fill("Configuration", '{"history": true}')
+    console.press("Configuration")
+    console.check("Keep the history of items")
+    console.fill("Indexes", "-price, title")
     console.press("Create")
     console.see("No item matches")
     console.press("New item")
@@ -225,6 +320,18 @@ def test_a_project_runs_a_task_that_can_be_cancelled(console: Console, admin: Pe
     console.see_row("queued")
 
 
+def test_a_member_is_added_and_shown_by_name(console: Console, admin: People) -> None:
+    name = register(admin.api, roles=["user"])
+    project = post(admin.api, "/projects", name=new_name())["id"]
+    console.open(f"/projects/{project}")
+    console.fill("User (name or ID)", "nobody-of-this-name")
+    console.press("Save")
+    console.see("There is no user nobody-of-this-name.")
+    console.fill("User (name or ID)", name)
+    console.press("Save")
+    console.see_row(name)
+
+
 def test_a_user_gets_a_role_and_is_deactivated(console: Console, admin: People) -> None:
     role = new_name()
     console.open("/roles")
@@ -237,7 +344,8 @@ def test_a_user_gets_a_role_and_is_deactivated(console: Console, admin: People) 
     console.open(f"/users?q={name}")
     console.see(HOSTILE)
     console.press(name)
-    console.fill("Roles", f"user, {role}")
+    console.see("Roles")
+    console.check(role)
     console.press("Save")
     console.until(lambda: set(found(admin, name)["roles"]) == {"user", role})
     console.press("Deactivate")
@@ -257,6 +365,7 @@ def test_an_api_key_is_shown_once_and_revoked(console: Console, world: World) ->
     console.press("New key")
     console.fill("Name", name)
     console.fill("Scopes", "counter:write, objects:request")
+    console.fill("Limit: requests", "7")
     console.press("Create", "//dialog")
     console.see("It is shown only once")
     key = console.all("dialog .copy code")[0].text
@@ -264,15 +373,16 @@ def test_an_api_key_is_shown_once_and_revoked(console: Console, world: World) ->
         call = {"method": "increment", "args": {}}
         assert program.post(f"/durable-objects/counter:{name}/request", json=call).status_code == 200
         console.all("dialog .close")[0].click()
+        console.see("7 in 60 s")
         console.press("Revoke", f"//tr[td[normalize-space()='{name}']]")
         console.press("Revoke", "//dialog")
         console.until(lambda: program.post(f"/durable-objects/counter:{name}/request", json=call).status_code == 401)
 
 
-def test_a_webhook_is_made_and_its_secret_shown(console: Console) -> None:
+def test_a_webhook_is_made_changed_and_its_secret_shown(console: Console, admin: People) -> None:
     url = f"https://example.org/{new_name()}"
     console.open("/webhooks")
-    console.press("Create")
+    console.press("New webhook")
     console.fill("URL", url)
     console.fill("Events", "item.*")
     console.press("Create", "//dialog")
@@ -280,6 +390,20 @@ def test_a_webhook_is_made_and_its_secret_shown(console: Console) -> None:
     console.all("dialog .close")[0].click()
     console.press(url)
     console.see("Nothing was sent yet.")
+    console.all("dialog .close")[0].click()
+    row = f"//tr[td//*[normalize-space()='{url}']]"
+    console.press("Edit", row)
+    console.check("Active")
+    console.press("Save", "//dialog")
+    console.until(lambda: active_of(admin, url) is False)
+    console.press("New secret", row)
+    console.press("New secret", "//dialog")
+    console.see("signs deliveries")
+
+
+def active_of(admin: People, url: str) -> bool:
+    hooks = admin.api.get("/webhooks?limit=500").raise_for_status().json()["items"]
+    return bool(next(hook["active"] for hook in hooks if hook["url"] == url))
 
 
 def test_a_route_is_declared_and_the_limits_are_saved(console: Console, admin: People) -> None:
@@ -310,7 +434,7 @@ def test_the_search_finds_pages_objects_users_and_collections(console: Console, 
     name = register(admin.api, roles=["user"])
     console.open()
     console.browser.switch_to.active_element.send_keys(Keys.CONTROL, "k")
-    box = console.until(lambda: console.all("dialog input[type=search]"))[0]
+    box = console.until(lambda: console.all("dialog input[role=combobox]"))[0]
     box.send_keys(name)
     console.see(f"Users: {name}")
     box.send_keys(Keys.ENTER)

@@ -58,6 +58,15 @@ class Console:
         field.clear()
         field.send_keys(text)
 
+    def check(self, label: str) -> None:
+        """Tick, or untick, the box with this label."""
+        path = f"//label[starts-with(normalize-space(), {_quote(label)})]"
+        self.until(lambda: self._click(path))
+
+    def upload(self, label: str, file: Path) -> None:
+        """Choose a file in the hidden field with this name."""
+        self.all(f"input[type=file][aria-label={_quote(label)}]")[0].send_keys(str(file))
+
     def choose(self, label: str, option: str) -> None:
         Select(self._field(label)).select_by_visible_text(option)
 

@@ -1,10 +1,18 @@
 /** Requests to the gateway's public API, with the cookies of the browser session. */
 
-import createClient, { type Middleware } from "openapi-fetch";
-import type { components, paths } from "./schema";
+import type { components } from "./schema";
 import { texts } from "./texts";
 
 export type Schemas = components["schemas"];
+
+/** A page of a list of the API. */
+export interface PageOf<T> {
+  items: T[];
+  next_cursor?: string | null;
+}
+
+/** Loads the page of a list that begins at a cursor. */
+export type Pages<T> = (cursor?: string) => Promise<PageOf<T>>;
 
 /** A problem document (RFC 9457), or a failure to reach the gateway at all. */
 export class Problem extends Error {
@@ -32,11 +40,13 @@ function csrfToken(): string {
 }
 
 const SAFE = new Set(["GET", "HEAD"]);
+export const MERGE_PATCH = { "Content-Type": "application/merge-patch+json" };
 
 async function send(request: Request): Promise<Response> {
   try {
     return await fetch(request);
-  } catch {
+  } catch (error) {
+    if (request.signal.aborted) throw error;
     throw new Problem(0, "unreachable", texts.unreachable);
   }
 }
@@ -56,25 +66,20 @@ function renew(): Promise<boolean> {
 }
 
 /** Send a request with the session's cookies; renew the session once if its access token has ended. */
-export async function request(input: Request): Promise<Response> {
+export async function request(path: string, init: RequestInit = {}): Promise<Response> {
+  // An object's version doesn't say whether it is in memory, so a cached answer may be wrong.
+  const input = new Request(new URL(path, location.origin), { cache: "no-store", ...init });
   const attempt = () => {
     const copy = input.clone();
     if (!SAFE.has(copy.method)) copy.headers.set("X-CSRF-Token", csrfToken());
     return send(copy);
   };
   const response = await attempt();
-  if (response.status !== 401 || !csrfToken() || input.url.includes("/auth/login")) return response;
+  if (response.status !== 401 || !csrfToken() || path.startsWith("/auth/login")) return response;
   if (await renew()) return attempt();
   onSignedOut();
   return response;
 }
-
-const throwProblems: Middleware = {
-  async onResponse({ response }) {
-    if (!response.ok && response.status !== 304) throw await problemOf(response);
-    return undefined;
-  },
-};
 
 /** Return the problem that an answer describes. */
 export async function problemOf(response: Response): Promise<Problem> {
@@ -89,24 +94,31 @@ export async function problemOf(response: Response): Promise<Problem> {
   );
 }
 
-export const api = createClient<paths>({ baseUrl: location.origin, fetch: request });
-api.use(throwProblems);
-
-/** Return the data of an answer; `api` has already thrown if there is none. */
-export async function dataOf<T>(answer: Promise<{ data?: T }>): Promise<T> {
-  return (await answer).data as T;
-}
-
-/** Request a path that the description has no operation for, such as a type's own; return the decoded body. */
-export async function call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}) {
-  const init: RequestInit = { method, headers: { ...headers } };
+/** Send a request and return the decoded body of its answer. Throws `Problem`. */
+export async function call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<T> {
+  const init: RequestInit = { method, headers };
   if (body !== undefined) {
-    init.body = typeof body === "string" ? body : JSON.stringify(body);
+    init.body = JSON.stringify(body);
     init.headers = { "Content-Type": "application/json", ...headers };
   }
-  const response = await request(new Request(new URL(path, location.origin), init));
+  const response = await request(path, init);
   if (!response.ok) throw await problemOf(response);
-  if (response.status === 204) return undefined as T;
-  const kind = response.headers.get("content-type") ?? "";
-  return (kind.includes("json") && !kind.includes("ndjson") ? await response.json() : await response.text()) as T;
+  return (response.status === 204 ? undefined : await response.json()) as T;
+}
+
+/** Return a path with these parameters, without those that are empty. */
+export function withQuery(path: string, values: Record<string, string | undefined>): string {
+  const filled = Object.entries(values).filter((each): each is [string, string] => Boolean(each[1]));
+  return filled.length ? `${path}?${new URLSearchParams(filled)}` : path;
+}
+
+/** Return a function that loads the pages of a list. */
+export function pagesOf<T>(path: string, filter: Record<string, string | undefined> = {}): Pages<T> {
+  return (cursor) => call<PageOf<T>>("GET", withQuery(path, { ...filter, cursor }));
+}
+
+/** The condition that nobody has changed something since this version. */
+export function ifMatch(shown: { version: number } | undefined): Record<string, string> {
+  // What nobody has set yet has no version.
+  return shown?.version ? { "If-Match": `"${shown.version}"` } : {};
 }

@@ -114,8 +114,10 @@ export function Palette({ onClose }: { onClose: () => void }) {
   const { route } = useLocation();
   const [text, setText] = useState("");
   const [hits, setHits] = useState<Hit[]>([]);
+  const [chosen, setChosen] = useState(0);
   useEffect(() => {
     let current = true;
+    setChosen(0);
     void find(text.trim()).then((found) => current && setHits(found));
     return () => {
       current = false;
@@ -128,32 +130,35 @@ export function Palette({ onClose }: { onClose: () => void }) {
   };
   const submit = (event: SubmitEvent) => {
     event.preventDefault();
-    go(hits[0]);
+    go(hits[chosen]);
+  };
+  const move = (event: KeyboardEvent) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || !hits.length) return;
+    event.preventDefault();
+    setChosen((before) => (before + step + hits.length) % hits.length);
   };
   return (
     <Modal title={texts.search} onClose={onClose}>
       <form onSubmit={submit}>
         <input
-          type="search"
+          type="text"
           autofocus
           aria-label={texts.searchHint}
           placeholder={texts.searchHint}
           value={text}
+          role="combobox"
+          aria-expanded={hits.length > 0}
+          aria-controls="hits"
+          aria-activedescendant={hits.length ? `hit-${chosen}` : undefined}
+          onKeyDown={move}
           onInput={(event) => setText(event.currentTarget.value)}
         />
       </form>
-      <ul class="hits">
-        {hits.map((hit) => (
-          <li key={hit.path}>
-            <a
-              href={hit.path}
-              onClick={(event) => {
-                event.preventDefault();
-                go(hit);
-              }}
-            >
-              {hit.title}
-            </a>
+      <ul class="hits" id="hits" role="listbox" aria-label={texts.search}>
+        {hits.map((hit, index) => (
+          <li key={hit.path} id={`hit-${index}`} role="option" aria-selected={index === chosen} onClick={() => go(hit)}>
+            {hit.title}
           </li>
         ))}
       </ul>

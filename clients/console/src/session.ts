@@ -1,7 +1,7 @@
 /** The user of this browser session, and what they may do. */
 
 import { computed, signal } from "@preact/signals";
-import { api, dataOf, Problem, type Schemas, whenSignedOut } from "./api";
+import { call, Problem, type Schemas, whenSignedOut } from "./api";
 
 export type Me = Schemas["Whoami"];
 
@@ -16,7 +16,7 @@ export function may(permission: string): boolean {
 
 export async function loadSession(): Promise<void> {
   try {
-    me.value = (await dataOf(api.GET("/auth/me"))) as Me;
+    me.value = await call<Me>("GET", "/auth/me");
   } catch (error) {
     if (!(error instanceof Problem) || error.status !== 401) throw error;
     me.value = null;
@@ -24,7 +24,7 @@ export async function loadSession(): Promise<void> {
 }
 
 export async function signOut(): Promise<void> {
-  await api.POST("/auth/logout").catch(() => {});
+  await call("POST", "/auth/logout").catch(() => {});
   me.value = null;
 }
 

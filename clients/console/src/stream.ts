@@ -1,8 +1,8 @@
-/** Events of the fleet as they happen, over server-sent events. */
+/** Events and figures of the fleet as they happen, over server-sent events. */
 
-import { createParser } from "eventsource-parser";
+import { createParser, type EventSourceMessage } from "eventsource-parser";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { problemOf, request } from "./api";
+import { problemOf, request, type Schemas, withQuery } from "./api";
 import { texts } from "./texts";
 
 /** A CloudEvent 1.0, as `GET /events` sends it. */
@@ -13,6 +13,7 @@ export interface LiveEvent {
   subject?: string;
   time: string;
   data: unknown;
+  project?: string;
 }
 
 export interface Following {
@@ -21,10 +22,12 @@ export interface Following {
   clear: () => void;
 }
 
+export type Figures = Schemas["FleetFigures"];
+
 const KEPT = 200;
 const PAUSE = 2000;
-/** Reasons after which the stream goes on where it stopped. */
-const RESUMABLE = new Set(["draining", "slow", "unavailable", "restarted"]);
+/** Reasons after which the stream goes on where it stopped; the next request renews an ended access token. */
+const RESUMABLE = new Set(["draining", "slow", "unavailable", "restarted", "unauthenticated"]);
 
 /** Reads one stream after another, from where the last one ended, until it is closed. */
 class Follower {
@@ -32,8 +35,8 @@ class Follower {
   private position = "";
 
   constructor(
-    private readonly query: string,
-    private readonly onEvent: (event: LiveEvent) => void,
+    private readonly path: string,
+    private readonly onMessage: (message: EventSourceMessage) => void,
     private readonly onNote: (text: string) => void,
   ) {}
 
@@ -50,19 +53,19 @@ class Follower {
   /** Follow one stream to its end; return true if it can be resumed. */
   private async follow(): Promise<boolean> {
     const headers: Record<string, string> = this.position ? { "Last-Event-ID": this.position } : {};
-    const url = new URL(`/events?${this.query}`, location.origin);
-    const response = await request(new Request(url, { headers, signal: this.abort.signal }));
+    const response = await request(this.path, { headers, signal: this.abort.signal });
     if (!response.ok || !response.body) {
       this.onNote((await problemOf(response)).message);
       return response.status >= 500 || response.status === 429;
     }
+    this.onNote("");
     let resumable = true;
     const parser = createParser({
-      onEvent: ({ id, event, data }) => {
-        if (id) this.position = id;
-        if (event === "end") resumable = this.end(data);
-        else if (event === "gap") this.onNote(texts.events.gap);
-        else if (event) this.onEvent(JSON.parse(data) as LiveEvent);
+      onEvent: (message) => {
+        if (message.id) this.position = message.id;
+        if (message.event === "end") resumable = this.end(message.data);
+        else if (message.event === "gap") this.onNote(texts.events.gap);
+        else if (message.event) this.onMessage(message);
       },
     });
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -78,23 +81,57 @@ class Follower {
   }
 }
 
-/** Follow the events that match the filter while `on` is true; the latest come first. */
-export function useEvents(filter: Record<string, string>, on = true, onEvent?: (event: LiveEvent) => void): Following {
-  const [events, setEvents] = useState<LiveEvent[]>([]);
+/** Follow a stream while `on` is true, and return a note about it. */
+function useStream(path: string, on: boolean, onMessage: (message: EventSourceMessage) => void): string {
   const [note, setNote] = useState("");
-  const latest = useRef(onEvent);
-  latest.current = onEvent;
-  const query = new URLSearchParams(filter).toString();
+  const latest = useRef(onMessage);
+  latest.current = onMessage;
   useEffect(() => {
     if (!on) return undefined;
     setNote("");
-    const receive = (event: LiveEvent) => {
-      setEvents((before) => [event, ...before].slice(0, KEPT));
-      latest.current?.(event);
-    };
-    const follower = new Follower(query, receive, setNote);
+    const follower = new Follower(path, (message) => latest.current(message), setNote);
     void follower.run();
     return () => follower.close();
-  }, [query, on]);
+  }, [path, on]);
+  return note;
+}
+
+/** Follow the events that match the filter while `on` is true; the latest come first. */
+export function useEvents(filter: Record<string, string>, on = true, onEvent?: (event: LiveEvent) => void): Following {
+  const [events, setEvents] = useState<LiveEvent[]>([]);
+  const note = useStream(withQuery("/events", filter), on, ({ data }) => {
+    const event = JSON.parse(data) as LiveEvent;
+    setEvents((before) => [event, ...before].slice(0, KEPT));
+    onEvent?.(event);
+  });
   return { events, note, clear: () => setEvents([]) };
+}
+
+/** Call `onChange` soon after events that match the filter, however many they are. */
+export function useChanges(filter: Record<string, string>, on: boolean, onChange: () => void) {
+  const latest = useRef(onChange);
+  latest.current = onChange;
+  const timer = useRef(0);
+  useEffect(() => () => window.clearTimeout(timer.current), []);
+  useStream(withQuery("/events", filter), on, () => {
+    timer.current ||= window.setTimeout(() => {
+      timer.current = 0;
+      latest.current();
+    }, SETTLES);
+  });
+}
+
+const SETTLES = 1000;
+const SAMPLES = 180;
+/** The samples of this visit, which outlive the page that shows them. */
+let samples: Figures[] = [];
+
+/** Follow the figures of the fleet while `on` is true; return the latest samples, and a note about the stream. */
+export function useFigures(on = true): { history: Figures[]; latest: Figures | undefined; note: string } {
+  const [history, setHistory] = useState(samples);
+  const note = useStream("/fleet/live", on, ({ data }) => {
+    samples = [...samples, JSON.parse(data) as Figures].slice(-SAMPLES);
+    setHistory(samples);
+  });
+  return { history, latest: history.at(-1), note };
 }

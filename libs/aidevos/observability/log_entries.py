@@ -89,36 +89,34 @@ class LogParser:
         `before` is the time of the entry before them, if it is known. A text that has no entry before it has the time
         of the next one, and `otherwise` if there is none.
         """
-        loose: list[str] = []
-        for text in texts:
-            entry = self.parse(text)
-            if (entry or len(loose) == MOST_LINES) and loose:
+        for loose, entry in self._split(texts):
+            if loose:
                 yield self._loose(before or (entry.at if entry else otherwise), loose)
-                loose = []
             if entry:
                 before = entry.at
                 yield entry
-            elif text.strip():
-                loose.append(text)
-        if loose:
-            yield self._loose(before or otherwise, loose)
 
     def group_backwards(self, texts: Iterable[str], otherwise: float) -> Iterator[Entry]:
         """Yield the entries of lines that come in reverse order, the last one first."""
         at = otherwise
-        loose: list[str] = []
-        for text in texts:
-            entry = self.parse(text)
-            if (entry or len(loose) == MOST_LINES) and loose:
+        for loose, entry in self._split(texts):
+            if loose:
                 yield self._loose(entry.at if entry else at, loose[::-1])
-                loose = []
             if entry:
                 at = entry.at
                 yield entry
-            elif text.strip():
+
+    def _split(self, texts: Iterable[str]) -> Iterator[tuple[list[str], Entry | None]]:
+        """Yield the texts without an entry, up to `MOST_LINES` at once, each time with the entry that follows them."""
+        loose: list[str] = []
+        for text in texts:
+            entry = self.parse(text)
+            if entry or len(loose) == MOST_LINES:
+                yield loose, entry
+                loose = []
+            if entry is None and text.strip():
                 loose.append(text)
-        if loose:
-            yield self._loose(at, loose[::-1])
+        yield loose, None
 
     def _loose(self, at: float, texts: list[str]) -> Entry:
         message = "\n".join(texts)

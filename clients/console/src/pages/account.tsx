@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { call, type Schemas } from "../api";
+import { call, MERGE_PATCH, type Schemas } from "../api";
 import { loadSession, me } from "../session";
 import { texts } from "../texts";
 import { Badge, Copy, Page } from "../ui/basics";
@@ -16,8 +16,7 @@ export function Account() {
   const user = me.value?.user;
   if (!user) return null;
   const saveProfile = async (values: FormData) => {
-    const headers = { "Content-Type": "application/merge-patch+json" };
-    await call("PATCH", "/users/me", { full_name: textOf(values, "full_name") }, headers);
+    await call("PATCH", "/users/me", { full_name: textOf(values, "full_name") }, MERGE_PATCH);
     await loadSession();
     tell(t.saved);
   };

@@ -1,13 +1,18 @@
-import { useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { useLocation, useRoute } from "preact-iso";
-import { call, Problem, request, type Schemas } from "../api";
+import { call, ifMatch, pagesOf, Problem, type Schemas } from "../api";
+import { may } from "../session";
+import { useChanges } from "../stream";
 import { texts } from "../texts";
 import { Empty, Page, Show, Time, useLoad } from "../ui/basics";
 import { ask, Modal, tell } from "../ui/dialogs";
 import { Field, Filters, Form } from "../ui/fields";
 import { Differences } from "../ui/json";
 import { type Column, PagedTable, Table } from "../ui/table";
+import { UserName } from "../ui/people";
+import { Configuration } from "./configuration";
 import { Link } from "./letters";
+import { Export, Import } from "./transfers";
 import { jsonOf, queryOf, textOf } from "../ui/values";
 
 type Item = Schemas["Item"];
@@ -24,9 +29,7 @@ export function CollectionPage() {
   const [opened, setOpened] = useState<Item | "new">();
   const [configures, setConfigures] = useState(false);
   const reload = () => setTurn((before) => before + 1);
-  const filter = { ...(query.filter ? { filter: query.filter } : {}), ...(query.sort ? { sort: query.sort } : {}) };
-  const load = (cursor?: string) =>
-    call<{ items: Item[] }>("GET", `${path}?${new URLSearchParams({ ...filter, ...(cursor ? { cursor } : {}) })}`);
+  useChanges({ type: "item", collection: name }, may("events:read"), reload);
   const apply = (values: FormData) => route(`/console/data/${encodeURIComponent(name)}?${new URLSearchParams(queryOf(values))}`);
   const remove = () =>
     ask(t.removeCollection(name), texts.delete, async () => {
@@ -48,9 +51,7 @@ export function CollectionPage() {
       title={name}
       actions={
         <>
-          <a role="button" class="secondary" href={`${path}/export`} download={`${name}.ndjson`}>
-            {t.exportFile}
-          </a>
+          <Export path={path} name={name} />
           <Import path={path} onDone={reload} />
           <button type="button" class="secondary" onClick={() => setConfigures(true)}>
             {t.configuration}
@@ -71,35 +72,10 @@ export function CollectionPage() {
           { name: "sort", label: t.sort, hint: t.sortHint, value: query.sort ?? "" },
         ]}
       />
-      <PagedTable load={load} keys={[path, query.filter, query.sort, turn]} columns={columns} caption={t.items} empty={t.noItems} />
+      <PagedTable load={pagesOf<Item>(path, { filter: query.filter, sort: query.sort })} keys={[path, query.filter, query.sort, turn]} columns={columns} caption={t.items} empty={t.noItems} />
       {opened && <Editor path={path} item={opened === "new" ? undefined : opened} onClose={close} />}
       {configures && <Configuration path={path} onClose={() => setConfigures(false)} />}
     </Page>
-  );
-}
-
-/** Sends a file with one JSON document per line, and says how many lines were taken. */
-function Import({ path, onDone }: { path: string; onDone: () => void }) {
-  const send = async (input: HTMLInputElement) => {
-    const text = await input.files?.[0]?.text();
-    input.value = "";
-    if (!text) return;
-    tell(t.importing(text.trim().split("\n").length));
-    const init = { method: "POST", body: text, headers: { "Content-Type": "application/x-ndjson" } };
-    const response = await request(new Request(new URL(`${path}/import`, location.origin), init));
-    const results = (await response.text()).trim().split("\n").filter(Boolean).map((line) => JSON.parse(line) as { status: number });
-    const good = results.filter((result) => result.status < 300).length;
-    tell(t.imported(good, results.length - good));
-    onDone();
-  };
-  const input = useRef<HTMLInputElement>(null);
-  return (
-    <>
-      <button type="button" class="secondary" onClick={() => input.current?.click()}>
-        {t.importFile}
-      </button>
-      <input ref={input} type="file" hidden aria-label={t.importFile} accept=".ndjson,.jsonl" onChange={(event) => void send(event.currentTarget)} />
-    </>
   );
 }
 
@@ -109,12 +85,12 @@ function Editor({ path, item, onClose }: { path: string; item: Item | undefined;
   const save = async (values: FormData) => {
     const data = jsonOf(values, "data");
     const id = textOf(values, "id");
-    if (item) await call("PUT", itemPath, { data }, { "If-Match": `"${item.version}"` });
+    if (item) await call("PUT", itemPath, { data }, ifMatch(item));
     else await call("POST", path, id ? { id, data } : { data });
     onClose();
   };
   const remove = async () => {
-    await call("DELETE", itemPath, undefined, { "If-Match": `"${item?.version}"` });
+    await call("DELETE", itemPath, undefined, ifMatch(item));
     onClose();
     tell(t.deleted, () => call("POST", path, { id: item?.id, data: item?.data }).then(onClose));
   };
@@ -145,13 +121,13 @@ function Past({ path, item, onRestored }: { path: string; item: Item; onRestored
   const [compared, setCompared] = useState<Item>();
   const compare = async (version: number) => setCompared(await call<Item>("GET", `${path}?version=${version}`));
   const restore = async (version: number) => {
-    await call("POST", `${path}/restore?version=${version}`, undefined, { "If-Match": `"${item.version}"` });
+    await call("POST", `${path}/restore?version=${version}`, undefined, ifMatch(item));
     tell(t.restored(version));
     onRestored();
   };
   const columns: Column<Version>[] = [
     { title: texts.objects.version, show: (version) => version.version },
-    { title: t.owner, show: (version) => version.author },
+    { title: t.owner, show: (version) => <UserName id={version.author} /> },
     { title: t.updated, show: (version) => <Time at={version.at} /> },
     {
       title: texts.actions,
@@ -183,32 +159,4 @@ async function readHistory(path: string): Promise<Version[]> {
     if (error instanceof Problem && error.status === 409) return [];
     throw error;
   }
-}
-
-const FIXED = new Set(["name", "owner", "version", "created_at", "updated_at", "project"]);
-
-function Configuration({ path, onClose }: { path: string; onClose: () => void }) {
-  const found = useLoad(() => call<Schemas["Collection"]>("GET", `${path}/config`), [path]);
-  const save = async (values: FormData) => {
-    await call("PUT", path, jsonOf(values, "config"), { "If-Match": `"${found.data?.version}"` });
-    onClose();
-  };
-  return (
-    <Modal title={t.configuration} onClose={onClose}>
-      <Show of={found}>
-        {(config) => (
-          <Form submit={texts.save} onSubmit={save} onCancel={onClose}>
-            <Field
-              name="config"
-              label={t.configuration}
-              hint={t.configHint}
-              type="json"
-              rows={18}
-              value={JSON.stringify(Object.fromEntries(Object.entries(config).filter(([key]) => !FIXED.has(key))), null, 2)}
-            />
-          </Form>
-        )}
-      </Show>
-    </Modal>
-  );
 }

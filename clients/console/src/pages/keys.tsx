@@ -1,14 +1,28 @@
 import { useState } from "preact/hooks";
-import { call, type Schemas } from "../api";
+import { call, pagesOf, type Schemas } from "../api";
 import { texts } from "../texts";
-import { Copy, Page, Time } from "../ui/basics";
+import { Action, Copy, Page, Time } from "../ui/basics";
+import { may } from "../session";
 import { ask, Modal } from "../ui/dialogs";
 import { Form } from "../ui/fields";
 import { type Column, PagedTable } from "../ui/table";
+import { UserName } from "../ui/people";
 import { textOf, wordsOf } from "../ui/values";
 
 type Key = Schemas["APIKey"];
 const t = texts.keys;
+
+/** Return the key that was described in the form. */
+function keyOf(values: FormData) {
+  const [expires, rate] = [textOf(values, "expires_at"), textOf(values, "rate")];
+  return {
+    name: textOf(values, "name"),
+    scopes: wordsOf(values, "scopes"),
+    allowed_addresses: wordsOf(values, "addresses"),
+    ...(rate ? { limits: { rate: Number(rate), window: Number(textOf(values, "window") || 1) } } : {}),
+    ...(expires ? { expires_at: new Date(expires).toISOString() } : {}),
+  };
+}
 
 /** The caller's API keys, or with `keys:manage` everybody's. */
 export function ApiKeys() {
@@ -21,9 +35,7 @@ export function ApiKeys() {
     setTurn((before) => before + 1);
   };
   const create = async (values: FormData) => {
-    const expires = textOf(values, "expires_at");
-    const body = { name: textOf(values, "name"), scopes: wordsOf(values, "scopes") };
-    show(await call("POST", "/api-keys", expires ? { ...body, expires_at: new Date(expires).toISOString() } : body));
+    show(await call("POST", "/api-keys", keyOf(values)));
   };
   const revoke = (key: Key) =>
     ask(t.revokeWarning(key.name), t.revoke, async () => {
@@ -34,9 +46,10 @@ export function ApiKeys() {
     ask(t.rotateWarning(key.name), t.rotate, async () => show(await call("POST", `/api-keys/${key.id}/rotate`)));
   const columns: Column<Key>[] = [
     { title: t.name, show: (key) => key.name },
-    { title: t.hint, show: (key) => <code>{key.hint}</code> },
+    { title: t.hint, show: (key) => key.hint },
     { title: t.scopes, show: (key) => key.scopes.join(", ") },
-    { title: t.owner, show: (key) => key.owner },
+    { title: t.limit, show: ({ limits }) => (limits ? t.limited(limits.rate, limits.window ?? 1) : texts.none) },
+    { title: t.owner, show: (key) => <UserName id={key.owner} /> },
     { title: t.expires, show: (key) => <Time at={key.expires_at} /> },
     { title: t.lastUsed, show: (key) => <Time at={key.last_used_at} /> },
     {
@@ -53,10 +66,10 @@ export function ApiKeys() {
       ),
     },
   ];
-  const load = (cursor?: string) => call<{ items: Key[] }>("GET", `/api-keys${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ""}`);
   return (
     <Page title={t.title} actions={<button type="button" onClick={() => setCreates(true)}>{t.new}</button>}>
-      <PagedTable load={load} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Key>("/api-keys")} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      {may("tokens:manage") && <Tokens />}
       {creates && (
         <Modal title={t.new} onClose={() => setCreates(false)}>
           <Form
@@ -65,7 +78,10 @@ export function ApiKeys() {
             onCancel={() => setCreates(false)}
             fields={[
               { name: "name", label: t.name, required: true },
-              { name: "scopes", label: t.scopes, type: "textarea", rows: 3, required: true },
+              { name: "scopes", label: t.scopes, hint: t.scopesHint, type: "textarea", rows: 3, required: true },
+              { name: "rate", label: t.rate, type: "number" },
+              { name: "window", label: t.window, type: "number", value: "60" },
+              { name: "addresses", label: t.addresses },
               { name: "expires_at", label: t.expires, type: "datetime-local" },
             ]}
           />
@@ -77,5 +93,26 @@ export function ApiKeys() {
         </Modal>
       )}
     </Page>
+  );
+}
+
+type Token = Schemas["AccessToken"];
+
+/** The tokens that `aidevos token` has made. */
+function Tokens() {
+  const [turn, setTurn] = useState(0);
+  const revoke = (token: Token) => call("DELETE", `/access-tokens/${token.id}`).then(() => setTurn((before) => before + 1));
+  const columns: Column<Token>[] = [
+    { title: t.subject, show: (token) => <UserName id={token.subject} /> },
+    { title: texts.users.roles, show: (token) => token.roles.join(", ") },
+    { title: t.scopes, show: (token) => token.permissions.join(", ") },
+    { title: t.expires, show: (token) => <Time at={token.expires_at} /> },
+    { title: texts.actions, show: (token) => <Action label={t.revoke} run={() => revoke(token)} /> },
+  ];
+  return (
+    <section aria-label={t.tokens}>
+      <h2>{t.tokens}</h2>
+      <PagedTable load={pagesOf<Token>("/access-tokens")} keys={[turn]} columns={columns} caption={t.tokens} empty={t.tokensEmpty} />
+    </section>
   );
 }

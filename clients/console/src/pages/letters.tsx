@@ -1,5 +1,7 @@
 import { useState } from "preact/hooks";
-import { call, type Schemas } from "../api";
+import { call, pagesOf, type Schemas } from "../api";
+import { may } from "../session";
+import { useFigures } from "../stream";
 import { texts } from "../texts";
 import { Action, Badge, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
 import { ask, Modal, tell } from "../ui/dialogs";
@@ -45,18 +47,19 @@ export function DeadLetters() {
       ),
     },
   ];
-  const load = (cursor: string | undefined) =>
-    call<{ items: Letter[] }>("GET", `/dead-letters?${new URLSearchParams({ ...filter, ...(cursor ? { cursor } : {}) })}`);
+  // Letters have no events; the fleet's figures say how many were buried.
+  const { latest } = useFigures(may("fleet:read"));
   return (
     <Page title={t.title} actions={<button type="button" class="secondary" onClick={reload}>{texts.refresh}</button>}>
       <Filters
         onChange={(values) => setFilter(queryOf(values))}
         fields={[
           { name: "status", label: t.status, type: "select", options: ["", "dead", "replaying", "replayed"], value: "dead" },
-          { name: "source", label: t.source },
+          { name: "kind", label: t.kind, type: "select", options: ["", "event", "tell", "alarm"] },
+          { name: "source", label: t.source, hint: texts.objects.openHint },
         ]}
       />
-      <PagedTable load={load} keys={[JSON.stringify(filter), turn]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Letter>("/dead-letters", filter)} keys={[JSON.stringify(filter), turn, latest?.dead_letters]} columns={columns} caption={t.title} empty={t.empty} />
       {opened && <Opened id={opened} onClose={() => setOpened(undefined)} />}
     </Page>
   );

@@ -1,4 +1,4 @@
-import { call, type Schemas } from "../api";
+import { call, ifMatch, type Schemas } from "../api";
 import { texts } from "../texts";
 import { Page, Show, useLoad } from "../ui/basics";
 import { tell } from "../ui/dialogs";
@@ -10,9 +10,7 @@ const t = texts.limits;
 export function RateLimits() {
   const limits = useLoad(() => call<Schemas["RateLimits"]>("GET", "/rate-limits"), []);
   const save = async (values: FormData) => {
-    // Limits that nobody has set yet have no version.
-    const version = limits.data?.version;
-    await call("PUT", "/rate-limits", { policies: jsonOf(values, "policies") }, version ? { "If-Match": `"${version}"` } : {});
+    await call("PUT", "/rate-limits", { policies: jsonOf(values, "policies") }, ifMatch(limits.data));
     tell(texts.account.saved);
     limits.reload();
   };
@@ -21,6 +19,7 @@ export function RateLimits() {
       <Show of={limits}>
         {({ policies, version }) => (
           <Form key={version} submit={texts.save} onSubmit={save}>
+            <p class="muted">{t.about}</p>
             <Field name="policies" label={t.hint} type="json" rows={18} value={JSON.stringify(policies, null, 2)} />
           </Form>
         )}

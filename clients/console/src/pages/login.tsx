@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { api, call, Problem } from "../api";
+import { call, Problem } from "../api";
 import { loadSession } from "../session";
 import { texts } from "../texts";
 import { type FieldProps, Form } from "../ui/fields";
@@ -23,7 +23,7 @@ export function Login() {
   const logIn = async (values: FormData) => {
     const body = { username: textOf(values, "username"), password: String(values.get("password")) };
     try {
-      await api.POST("/auth/login", { params: { query: { cookie: true } }, body } as never);
+      await call("POST", "/auth/login?cookie=true", body);
     } catch (error) {
       if (!(error instanceof Problem) || error.code !== "mfa-required") throw error;
       setChallenge(String(error.extra.challenge));

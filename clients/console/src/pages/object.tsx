@@ -1,16 +1,18 @@
 import { useState } from "preact/hooks";
 import { useLocation, useRoute } from "preact-iso";
-import { call, Problem, type Schemas } from "../api";
+import { call, ifMatch, Problem, type Schemas } from "../api";
 import { may } from "../session";
 import { useEvents } from "../stream";
 import { texts } from "../texts";
 import { type Described, type Method, readTypes } from "../types";
-import { Badge, Empty, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
-import { ask, Modal } from "../ui/dialogs";
+import { Action, Badge, Empty, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
+import { ask, Modal, tell } from "../ui/dialogs";
 import { Field, Form } from "../ui/fields";
 import { JsonTree } from "../ui/json";
 import { argumentsOf, fieldsOf } from "../ui/schema_form";
 import { EventList } from "./events";
+import { objectUrl } from "./objects";
+import { Pending } from "./pending";
 import { Versions } from "./versions";
 import { jsonOf } from "../ui/values";
 
@@ -30,10 +32,19 @@ export function ObjectPage() {
   const remove = () =>
     ask(t.remove(object), texts.delete, async () => {
       await call("DELETE", path);
-      route("/console/objects");
+      route(`/console/objects?type=${type}`);
+      const { state, project } = shown.data ?? {};
+      const again = { type, name: id, state, ...(project ? { project } : {}) };
+      tell(t.removed(object), state ? () => call("POST", "/durable-objects", again).then(() => route(objectUrl(object))) : undefined);
     });
+  const hibernate = async () => {
+    await call("POST", `${path}/hibernate`);
+    tell(t.hibernated);
+    shown.reload();
+  };
   const actions = may("objects:manage") && shown.data && (
     <>
+      {shown.data.status === "active" && <Action label={t.hibernate} run={hibernate} />}
       {shown.data.state && (
         <button type="button" class="secondary" onClick={() => setEdits(true)}>
           {t.replace}
@@ -56,6 +67,7 @@ export function ObjectPage() {
           <Show of={types}>{(described) => <Methods described={described} type={type} path={path} onCalled={shown.reload} />}</Show>
         </section>
       </div>
+      {shown.data?.state && <Pending path={path} turn={shown.data} />}
       {shown.data?.state && (
         <section aria-label={texts.versions.title}>
           <h2>{texts.versions.title}</h2>
@@ -163,7 +175,7 @@ function Call({ method, described, path, onCalled }: { method: Method; described
 
 function Replace({ path, data, onDone, onClose }: { path: string; data: Shown; onDone: () => void; onClose: () => void }) {
   const save = async (values: FormData) => {
-    await call("PUT", path, { state: jsonOf(values, "state") }, { "If-Match": `"${data.version}"` });
+    await call("PUT", path, { state: jsonOf(values, "state") }, ifMatch(data));
     onDone();
   };
   return (

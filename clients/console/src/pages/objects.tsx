@@ -1,17 +1,23 @@
 import { useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
-import { api, call, dataOf, type Schemas } from "../api";
+import { call, type PageOf, pagesOf, type Schemas, withQuery } from "../api";
+import { parseSearch, searchPages } from "../search";
 import { may } from "../session";
+import { useFigures } from "../stream";
 import { texts } from "../texts";
-import { readTypes } from "../types";
-import { Badge, Failed, kindOf, Page, Time, useLoad } from "../ui/basics";
+import { type ObjectType, readTypes } from "../types";
+import { Action, Badge, Failed, kindOf, Page, Time, useLoad } from "../ui/basics";
 import { Modal } from "../ui/dialogs";
-import { Field, Filters, Form } from "../ui/fields";
-import { type Column, PagedTable } from "../ui/table";
+import { Field, type FieldProps, Filters, Form } from "../ui/fields";
+import { type Column, PagedTable, Table } from "../ui/table";
+import { Busiest } from "./fleet";
 import { jsonOf, queryOf, textOf } from "../ui/values";
 
 type Row = Schemas["DurableObject"];
 const t = texts.objects;
+const LIST = "/durable-objects";
+/** Pages of 500 objects that are counted at most. */
+const COUNTED_PAGES = 20;
 
 const COLUMNS: Column<Row>[] = [
   { title: t.id, show: (row) => <a href={objectUrl(row.object_id)}>{row.object_id}</a> },
@@ -30,50 +36,81 @@ export function Objects() {
   const types = useLoad(() => readTypes(internal), [internal]);
   const [creates, setCreates] = useState(false);
   const [shown, setShown] = useState(0);
+  const { latest } = useFigures(may("fleet:read"));
   const names = types.data?.types.map((type) => type.name) ?? [];
-  const filter = { ...(query.type ? { type: query.type } : {}), ...(internal ? { internal: true } : {}) };
-  const load = (cursor: string | undefined) =>
-    dataOf(api.GET("/durable-objects", { params: { query: { ...filter, ...(cursor ? { cursor } : {}) } } } as never));
+  const filter = { type: query.type, internal: internal ? "true" : undefined };
+  const searches = Boolean(query.search && query.type);
+  const load = searches ? searchPages(LIST, filter, parseSearch(query.search ?? "")) : pagesOf<Row>(LIST, filter);
   const apply = (values: FormData) => {
     const { open, ...rest } = queryOf(values);
-    route(open ? objectUrl(open) : `/console/objects?${new URLSearchParams(rest)}`);
+    route(open ? objectUrl(open) : withQuery("/console/objects", rest));
   };
   const actions = (
     <button type="button" onClick={() => setCreates(true)}>
       {t.new}
     </button>
   );
+  const fields: FieldProps[] = [
+    { name: "type", label: t.type, type: "select", options: ["", ...names], value: query.type ?? "" },
+    { name: "search", label: t.search, hint: t.searchHint, value: query.search ?? "" },
+    { name: "open", label: t.open, hint: t.openHint },
+    { name: "internal", label: t.internal, type: "select", options: ["", "true"], value: query.internal ?? "" },
+  ];
   return (
     <Page title={t.title} actions={may("objects:manage") && actions}>
       {types.error !== undefined && <Failed error={types.error} onRetry={types.reload} />}
-      <Filters
-        key={names.join()}
-        onChange={apply}
-        fields={[
-          { name: "type", label: t.type, type: "select", options: ["", ...names], value: query.type ?? "" },
-          { name: "open", label: t.open, hint: t.openHint },
-          ...(may("fleet:read")
-            ? [{ name: "internal", label: t.internal, type: "select", options: ["", "true"], value: query.internal ?? "" }]
-            : []),
-        ]}
-      />
+      <Filters key={names.join()} onChange={apply} fields={may("fleet:read") ? fields : fields.slice(0, 3)} />
+      {!query.type && types.data && (
+        <details>
+          <summary>{t.types}</summary>
+          <Table columns={TYPES} rows={types.data.types} caption={t.types} />
+        </details>
+      )}
+      {may("fleet:read") && (
+        <details>
+          <summary>{texts.fleet.busiest}</summary>
+          <Busiest of={latest} />
+        </details>
+      )}
+      {query.search && <p class="muted">{searches ? t.searched : t.searchNeedsType}</p>}
       <PagedTable
-        load={load as never}
-        keys={[query.type, internal]}
+        load={load}
+        keys={[query.type, internal, query.search]}
         columns={COLUMNS}
         caption={t.title}
-        empty={t.empty}
+        empty={searches ? t.noMatch : t.empty}
         onLoad={(rows) => setShown(rows.length)}
       />
-      {shown > 0 && (
-        <p class="muted">
-          {t.count}: {shown}
-        </p>
-      )}
+      {shown > 0 && <Count key={query.type} filter={filter} shown={shown} />}
       {creates && <NewObject types={names} onClose={() => setCreates(false)} />}
     </Page>
   );
 }
+
+/** The number of objects that are shown and, on demand, of all that there are. */
+function Count({ filter, shown }: { filter: Record<string, string | undefined>; shown: number }) {
+  const [text, setText] = useState("");
+  const count = async () => {
+    let [all, cursor]: [number, string | undefined] = [0, undefined];
+    for (let page = 0; page < COUNTED_PAGES && (cursor !== undefined || page === 0); page++) {
+      const found: PageOf<Row> = await call("GET", withQuery(LIST, { ...filter, limit: "500", cursor }));
+      all += found.items.length;
+      cursor = found.next_cursor ?? undefined;
+    }
+    setText(t.counted(all, cursor !== undefined));
+  };
+  return (
+    <p class="muted" role="status">
+      {t.count}: {shown} {text ? `· ${text}` : <Action label={t.countAll} run={count} kind="link" />}
+    </p>
+  );
+}
+
+const TYPES: Column<ObjectType>[] = [
+  { title: t.type, show: (type) => <a href={`/console/objects?type=${type.name}`}>{type.name}</a> },
+  { title: t.about, show: (type) => type.about },
+  { title: t.methods, show: (type) => type.methods.map((method) => method.name).join(", ") },
+];
 
 function NewObject({ types, onClose }: { types: string[]; onClose: () => void }) {
   const { route } = useLocation();

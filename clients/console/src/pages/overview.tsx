@@ -1,45 +1,12 @@
-import { useEffect, useState } from "preact/hooks";
-import { api, call, dataOf, type Problem } from "../api";
-import { parse, type Sample, sum } from "../metrics";
+import { call, type PageOf, type Problem, type Schemas } from "../api";
 import { may, me } from "../session";
+import { type Figures, useFigures } from "../stream";
 import { texts } from "../texts";
-import { Badge, Empty, Failed, Page, useLoad } from "../ui/basics";
+import { Badge, Empty, Page, useLoad } from "../ui/basics";
 import { Chart } from "../ui/chart";
 
 const t = texts.overview;
-const EVERY = 10_000;
-const KEPT = 180;
-
-async function readMetrics(): Promise<Sample[]> {
-  return parse(await call<string>("GET", "/metrics?fleet=true"));
-}
-
-interface Figures {
-  at: number;
-  requests: number;
-  seconds: number;
-  failures: number;
-  objects: number;
-}
-
-function measure(samples: Sample[]): Figures {
-  return {
-    at: Date.now() / 1000,
-    requests: sum(samples, "aidevos_http_requests_total"),
-    seconds: sum(samples, "aidevos_http_seconds_sum"),
-    failures: sum(samples, "aidevos_failures_total"),
-    objects: sum(samples, "aidevos_active_objects"),
-  };
-}
-
-/** The rate of a counter between two samples; a counter that went back belongs to a new process. */
-function rates(history: Figures[], name: "requests" | "failures"): (number | null)[] {
-  return pairs(history, (before, after) => Math.max(0, after[name] - before[name]) / (after.at - before.at));
-}
-
-function pairs(history: Figures[], compute: (before: Figures, after: Figures) => number | null) {
-  return history.slice(1).map((after, index) => compute(history[index] as Figures, after));
-}
+const COUNTED = 500;
 
 export function Overview() {
   if (!may("fleet:read"))
@@ -54,55 +21,38 @@ export function Overview() {
 }
 
 function Operation() {
-  const [history, setHistory] = useState<Figures[]>([]);
-  const [error, setError] = useState<unknown>();
-  useEffect(() => {
-    const read = () =>
-      readMetrics().then((samples) => {
-        setError(undefined);
-        setHistory((before) => [...before, measure(samples)].slice(-KEPT));
-      }, setError);
-    void read();
-    const timer = setInterval(read, EVERY);
-    return () => clearInterval(timer);
-  }, []);
-  const times = history.slice(1).map((figures) => figures.at);
-  const latency = pairs(history, (before, after) => {
-    const count = after.requests - before.requests;
-    return count > 0 ? (after.seconds - before.seconds) / count : null;
-  });
+  const { history, latest, note } = useFigures();
+  const times = history.map((figures) => Date.parse(figures.at) / 1000);
+  const milliseconds = history.map(({ latency }) => (latency === null ? null : latency * 1000));
   return (
     <Page title={t.title}>
-      <Wrong seen={history.length} />
-      {error !== undefined && <Failed error={error} />}
+      <Wrong latest={latest} />
+      {note && <p role="status">{note}</p>}
       {history.length < 2 ? (
         <Empty>{t.waiting}</Empty>
       ) : (
         <div class="charts">
-          <Chart title={t.requests} times={times} values={rates(history, "requests")} />
-          <Chart title={t.latency} times={times} values={latency} />
-          <Chart title={t.errors} times={times} values={rates(history, "failures")} />
-          <Chart title={t.objects} times={times} values={history.slice(1).map((figures) => figures.objects)} />
+          <Chart title={t.requests} times={times} values={history.map((figures) => figures.requests)} />
+          <Chart title={t.latency} times={times} values={milliseconds} />
+          <Chart title={t.errors} times={times} values={history.map((figures) => figures.failures)} />
+          <Chart title={t.objects} times={times} values={history.map((figures) => figures.objects)} />
         </div>
       )}
     </Page>
   );
 }
 
-/** What is wrong now, with a link to it. */
-function Wrong({ seen }: { seen: number }) {
-  const ready = useLoad(
-    () => call("GET", "/health/ready").then(() => "", (problem: Problem) => problem.message),
-    [seen],
-  );
-  const hosts = useLoad(() => dataOf(api.GET("/fleet")), [seen]);
-  const waiting = { params: { query: { status: "dead", limit: 500 } } } as never;
-  const letters = useLoad(
-    () => (may("dead_letters:manage") ? dataOf(api.GET("/dead-letters", waiting)) : Promise.resolve({ items: [] })),
-    [seen],
-  );
+const countLetters = async () =>
+  may("dead_letters:manage") ? (await call<PageOf<unknown>>("GET", `/dead-letters?status=dead&limit=${COUNTED}`)).items.length : 0;
+
+/** What is wrong now, with a link to it. It is looked up again when the figures have changed. */
+function Wrong({ latest }: { latest: Figures | undefined }) {
+  const seen = latest && [latest.processes.length, latest.problems, latest.dead_letters].join();
+  const ready = useLoad(() => call("GET", "/health/ready").then(() => "", (problem: Problem) => problem.message), [seen]);
+  const hosts = useLoad(() => call<Schemas["FleetHosts"]>("GET", "/fleet"), [seen]);
+  const letters = useLoad(countLetters, [seen]);
   const unwell = hosts.data?.hosts.filter((host) => host.state !== "serving") ?? [];
-  const count = letters.data?.items.length ?? 0;
+  const count = letters.data ?? 0;
   if (!ready.data && !unwell.length && !count)
     return (
       <p>
@@ -128,7 +78,7 @@ function Wrong({ seen }: { seen: number }) {
         {count > 0 && (
           <li>
             <a href="/console/dead-letters">
-              {count} {t.letters}
+              {count === COUNTED ? `${count}+` : count} {t.letters}
             </a>
           </li>
         )}

@@ -1,15 +1,16 @@
 import { useState } from "preact/hooks";
 import { useLocation, useRoute } from "preact-iso";
-import { call, type Schemas } from "../api";
+import { call, pagesOf, type Schemas } from "../api";
 import { may } from "../session";
-import { useEvents } from "../stream";
+import { useChanges } from "../stream";
 import { texts } from "../texts";
 import { Action, Badge, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
-import { ask, Modal } from "../ui/dialogs";
+import { ask, Modal, tell } from "../ui/dialogs";
 import { Field, Filters, Form } from "../ui/fields";
 import { JsonTree } from "../ui/json";
 import { type Column, PagedTable, Table } from "../ui/table";
 import { Link } from "./letters";
+import { findUser, UserName } from "../ui/people";
 import { jsonOf, queryOf, textOf } from "../ui/values";
 
 type Project = Schemas["Project"];
@@ -28,8 +29,6 @@ export function Projects() {
     { title: t.members, show: (project) => Object.keys(project.members).length },
     { title: t.created, show: (project) => <Time at={project.created_at} /> },
   ];
-  const load = (cursor?: string) =>
-    call<{ items: Project[] }>("GET", `/projects?${new URLSearchParams({ ...(query.q ? { q: query.q } : {}), ...(cursor ? { cursor } : {}) })}`);
   const create = async (values: FormData) => {
     const body = { name: textOf(values, "name"), description: textOf(values, "description") };
     route(`/console/projects/${(await call<Project>("POST", "/projects", body)).id}`);
@@ -40,7 +39,7 @@ export function Projects() {
         onChange={(values) => route(`/console/projects?${new URLSearchParams(queryOf(values))}`)}
         fields={[{ name: "q", label: texts.search, value: query.q ?? "" }]}
       />
-      <PagedTable load={load} keys={[query.q]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Project>("/projects", { q: query.q })} keys={[query.q]} columns={columns} caption={t.title} empty={t.empty} />
       {creates && (
         <Modal title={t.new} onClose={() => setCreates(false)}>
           <Form
@@ -78,19 +77,19 @@ export function ProjectPage() {
       }
     >
       <Show of={project}>{(data) => <p>{data.description}</p>}</Show>
-      <Tasks path={path} project={params.project ?? ""} />
+      <Tasks path={path} />
       <Members path={path} />
     </Page>
   );
 }
 
-function Tasks({ path, project }: { path: string; project: string }) {
+function Tasks({ path }: { path: string }) {
   const [filter, setFilter] = useState<Record<string, string>>({});
   const [turn, setTurn] = useState(0);
   const [creates, setCreates] = useState(false);
   const [opened, setOpened] = useState<string>();
   const reload = () => setTurn((before) => before + 1);
-  useEvents({ type: "task" }, may("events:read"), (event) => JSON.stringify(event).includes(project) && reload());
+  useChanges({ type: "task" }, may("events:read"), reload);
   const create = async (values: FormData) => {
     await call("POST", `${path}/tasks`, { kind: textOf(values, "kind"), payload: jsonOf(values, "payload") ?? {} });
     setCreates(false);
@@ -105,8 +104,6 @@ function Tasks({ path, project }: { path: string; project: string }) {
     { title: t.created, show: (task) => <Time at={task.created_at} /> },
     { title: texts.actions, show: (task) => <TaskActions task={task} onDone={reload} /> },
   ];
-  const load = (cursor?: string) =>
-    call<{ items: Task[] }>("GET", `${path}/tasks?${new URLSearchParams({ sort: "-created_at", ...filter, ...(cursor ? { cursor } : {}) })}`);
   return (
     <section aria-label={t.tasks}>
       <header class="page">
@@ -122,7 +119,7 @@ function Tasks({ path, project }: { path: string; project: string }) {
           { name: "kind", label: t.kind },
         ]}
       />
-      <PagedTable load={load} keys={[path, JSON.stringify(filter), turn]} columns={columns} caption={t.tasks} empty={t.noTasks} />
+      <PagedTable load={pagesOf<Task>(`${path}/tasks`, { sort: "-created_at", ...filter })} keys={[path, JSON.stringify(filter), turn]} columns={columns} caption={t.tasks} empty={t.noTasks} />
       {creates && (
         <Modal title={t.newTask} onClose={() => setCreates(false)}>
           <Form submit={texts.create} onSubmit={create} onCancel={() => setCreates(false)}>
@@ -165,12 +162,18 @@ function TaskDetails({ id, turn, onClose }: { id: string; turn: number; onClose:
 function Members({ path }: { path: string }) {
   const members = useLoad(() => call<Schemas["MemberPage"]>("GET", `${path}/members`), [path]);
   const set = async (values: FormData) => {
-    await call("PUT", `${path}/members/${encodeURIComponent(textOf(values, "user"))}`, { role: textOf(values, "role") });
+    const id = await findUser(textOf(values, "user"));
+    await call("PUT", `${path}/members/${encodeURIComponent(id)}`, { role: textOf(values, "role") });
     members.reload();
   };
-  const remove = (member: Member) => call("DELETE", `${path}/members/${encodeURIComponent(member.user_id)}`).then(members.reload);
+  const remove = async (member: Member) => {
+    const place = `${path}/members/${encodeURIComponent(member.user_id)}`;
+    await call("DELETE", place);
+    members.reload();
+    tell(t.memberRemoved, () => call("PUT", place, { role: member.role }).then(members.reload));
+  };
   const columns: Column<Member>[] = [
-    { title: t.user, show: (member) => <a href={`/console/users/${member.user_id}`}>{member.user_id}</a> },
+    { title: t.user, show: (member) => <UserName id={member.user_id} /> },
     { title: t.role, show: (member) => member.role },
     { title: texts.actions, show: (member) => <Action label={t.removeMember} run={() => remove(member)} /> },
   ];
@@ -180,7 +183,7 @@ function Members({ path }: { path: string }) {
       <Show of={members}>{({ items }) => <Table columns={columns} rows={items} caption={t.members} />}</Show>
       <h3>{t.addMember}</h3>
       <Form submit={texts.save} onSubmit={set}>
-        <Field name="user" label={t.user} required />
+        <Field name="user" label={may("users:read") ? t.userName : t.userId} required />
         <Field name="role" label={t.role} type="select" options={ROLES} value="viewer" />
       </Form>
     </section>

@@ -1,8 +1,8 @@
 import { useState } from "preact/hooks";
-import { call, type Schemas } from "../api";
+import { call, ifMatch, pagesOf, type Schemas } from "../api";
 import { texts } from "../texts";
 import { Page } from "../ui/basics";
-import { ask, Modal } from "../ui/dialogs";
+import { ask, Modal, tell } from "../ui/dialogs";
 import { Field, Form } from "../ui/fields";
 import { type Column, PagedTable } from "../ui/table";
 import { Link } from "./letters";
@@ -19,7 +19,7 @@ export function Roles() {
   const save = async (values: FormData) => {
     const body = { permissions: wordsOf(values, "permissions"), description: textOf(values, "description") };
     if (edited === "new") await call("POST", "/roles", { ...body, name: textOf(values, "name") });
-    else if (edited) await call("PUT", `/roles/${edited.name}`, body, { "If-Match": `"${edited.version}"` });
+    else if (edited) await call("PUT", `/roles/${edited.name}`, body, ifMatch(edited));
     close();
     reload();
   };
@@ -27,6 +27,8 @@ export function Roles() {
     ask(t.remove(role.name), texts.delete, async () => {
       await call("DELETE", `/roles/${role.name}`);
       reload();
+      const { name, permissions, description } = role;
+      tell(t.removed(name), () => call("POST", "/roles", { name, permissions, description }).then(reload));
     });
   const columns: Column<Role>[] = [
     { title: t.name, show: (role) => (role.builtin ? role.name : <Link text={role.name} onOpen={() => setEdited(role)} />) },
@@ -42,11 +44,10 @@ export function Roles() {
         ),
     },
   ];
-  const load = (cursor?: string) => call<{ items: Role[] }>("GET", `/roles${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ""}`);
   const role = edited === "new" ? undefined : edited;
   return (
     <Page title={t.title} actions={<button type="button" onClick={() => setEdited("new")}>{t.new}</button>}>
-      <PagedTable load={load} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Role>("/roles")} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
       {edited && (
         <Modal title={role?.name ?? t.new} onClose={close}>
           <Form submit={texts.save} onSubmit={save} onCancel={close}>

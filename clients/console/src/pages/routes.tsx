@@ -1,8 +1,8 @@
 import { useState } from "preact/hooks";
-import { call, type Schemas } from "../api";
+import { call, ifMatch, pagesOf, type Schemas } from "../api";
 import { texts } from "../texts";
 import { Page } from "../ui/basics";
-import { ask, Modal } from "../ui/dialogs";
+import { ask, Modal, tell } from "../ui/dialogs";
 import { Field, Form } from "../ui/fields";
 import { type Column, PagedTable } from "../ui/table";
 import { Link } from "./letters";
@@ -13,6 +13,10 @@ const t = texts.routes;
 const EXAMPLE = { method: "GET", path: "/clicks/{id}", object_type: "counter", object_id: "{id}", object_method: "value" };
 const KEPT = new Set(["id", "version", "created_at", "updated_at"]);
 
+function bodyOf(route: Route) {
+  return Object.fromEntries(Object.entries(route).filter(([key]) => !KEPT.has(key)));
+}
+
 export function Routes() {
   const [turn, setTurn] = useState(0);
   const [edited, setEdited] = useState<Route | "new">();
@@ -21,7 +25,7 @@ export function Routes() {
   const route = edited === "new" ? undefined : edited;
   const save = async (values: FormData) => {
     const body = jsonOf(values, "route");
-    if (route) await call("PUT", `/routes/${route.id}`, body, { "If-Match": `"${route.version}"` });
+    if (route) await call("PUT", `/routes/${route.id}`, body, ifMatch(route));
     else await call("POST", "/routes", body);
     close();
     reload();
@@ -30,6 +34,7 @@ export function Routes() {
     ask(t.remove(gone.path), texts.delete, async () => {
       await call("DELETE", `/routes/${gone.id}`);
       reload();
+      tell(t.removed(gone.path), () => call("POST", "/routes", bodyOf(gone)).then(reload));
     });
   const columns: Column<Route>[] = [
     { title: t.method, show: (row) => row.method },
@@ -45,11 +50,10 @@ export function Routes() {
       ),
     },
   ];
-  const load = (cursor?: string) => call<{ items: Route[] }>("GET", `/routes${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ""}`);
-  const shown = route ? Object.fromEntries(Object.entries(route).filter(([key]) => !KEPT.has(key))) : EXAMPLE;
+  const shown = route ? bodyOf(route) : EXAMPLE;
   return (
     <Page title={t.title} actions={<button type="button" onClick={() => setEdited("new")}>{t.new}</button>}>
-      <PagedTable load={load} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Route>("/routes")} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
       {edited && (
         <Modal title={route?.path ?? t.new} onClose={close}>
           <Form submit={texts.save} onSubmit={save} onCancel={close}>

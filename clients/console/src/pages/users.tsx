@@ -1,13 +1,14 @@
 import { useState } from "preact/hooks";
 import { useLocation, useRoute } from "preact-iso";
-import { call, type Schemas } from "../api";
+import { call, ifMatch, MERGE_PATCH, type PageOf, pagesOf, type Schemas } from "../api";
 import { may } from "../session";
 import { texts } from "../texts";
 import { Action, Badge, Empty, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
-import { ask } from "../ui/dialogs";
-import { Filters, Form } from "../ui/fields";
+import { ask, tell } from "../ui/dialogs";
+import { Field, Filters, Form } from "../ui/fields";
+import { JsonTree } from "../ui/json";
 import { type Column, PagedTable, Table } from "../ui/table";
-import { queryOf, textOf, wordsOf } from "../ui/values";
+import { queryOf, textOf } from "../ui/values";
 
 type User = Schemas["User"];
 type Session = Schemas["Session"];
@@ -25,8 +26,6 @@ const COLUMNS: Column<User>[] = [
 export function Users() {
   const { query, route } = useLocation();
   const filter = Object.fromEntries(["q", "role", "status"].flatMap((name) => (query[name] ? [[name, query[name]]] : [])));
-  const load = (cursor?: string) =>
-    call<{ items: User[] }>("GET", `/users?${new URLSearchParams({ ...filter, ...(cursor ? { cursor } : {}) })}`);
   return (
     <Page title={t.title}>
       <Filters
@@ -37,7 +36,7 @@ export function Users() {
           { name: "status", label: t.status, type: "select", options: ["", "active", "deactivated"], value: query.status ?? "" },
         ]}
       />
-      <PagedTable load={load} keys={[JSON.stringify(filter)]} columns={COLUMNS} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<User>("/users", filter)} keys={[JSON.stringify(filter)]} columns={COLUMNS} caption={t.title} empty={t.empty} />
     </Page>
   );
 }
@@ -48,9 +47,9 @@ export function UserPage() {
   const path = `/users/${encodeURIComponent(params.user ?? "")}`;
   const user = useLoad(() => call<User>("GET", path), [path]);
   const save = async (values: FormData) => {
-    const body = { full_name: textOf(values, "full_name"), roles: wordsOf(values, "roles") };
-    const headers = { "Content-Type": "application/merge-patch+json", "If-Match": `"${user.data?.version}"` };
-    await call("PATCH", path, body, headers);
+    const body = { full_name: textOf(values, "full_name"), roles: rolesOf(values) };
+    await call("PATCH", path, body, { ...MERGE_PATCH, ...ifMatch(user.data) });
+    tell(texts.account.saved);
     user.reload();
   };
   const change = (verb: string) => call("POST", `${path}/${verb}`).then(user.reload);
@@ -86,13 +85,18 @@ export function UserPage() {
               key={data.version}
               submit={texts.save}
               onSubmit={save}
-              fields={[
-                { name: "full_name", label: t.fullName, value: data.full_name },
-                { name: "roles", label: `${t.roles} (a, b)`, value: data.roles.join(", ") },
-              ]}
-            />
-            <h2>{t.sessions}</h2>
-            <Sessions path={`${path}/sessions`} />
+              fields={[{ name: "full_name", label: t.fullName, value: data.full_name }]}
+            >
+              <RolePicker of={data.roles} />
+            </Form>
+            <section aria-label={t.sessions}>
+              <h2>{t.sessions}</h2>
+              <Sessions path={`${path}/sessions`} endAll />
+            </section>
+            <section aria-label={t.settings}>
+              <h2>{t.settings}</h2>
+              <JsonTree value={data.settings} />
+            </section>
           </>
         )}
       </Show>
@@ -100,8 +104,30 @@ export function UserPage() {
   );
 }
 
+/** The user's roles, of those that there are; by name for those who may not list them. */
+function RolePicker({ of: given }: { of: string[] }) {
+  const roles = useLoad(async () => (may("roles:manage") ? (await call<PageOf<Schemas["Role"]>>("GET", "/roles?limit=200")).items : []), []);
+  if (!roles.data?.length) return <Field name="roles" label={`${t.roles} (a, b)`} value={given.join(", ")} />;
+  return (
+    <fieldset>
+      <legend>{t.roles}</legend>
+      {roles.data.map((role) => (
+        <label>
+          <input type="checkbox" name="roles" value={role.name} defaultChecked={given.includes(role.name)} /> {role.name}
+          {role.description && <span class="muted"> – {role.description}</span>}
+        </label>
+      ))}
+    </fieldset>
+  );
+}
+
+/** Return the roles that were picked, or entered with commas between them. */
+function rolesOf(values: FormData): string[] {
+  return values.getAll("roles").flatMap((value) => String(value).split(/[\s,]+/).filter(Boolean));
+}
+
 /** Open sessions, each with a way to end it. */
-export function Sessions({ path }: { path: string }) {
+export function Sessions({ path, endAll = false }: { path: string; endAll?: boolean }) {
   const sessions = useLoad(() => call<Schemas["SessionPage"]>("GET", path), [path]);
   const columns: Column<Session>[] = [
     { title: t.device, show: (session) => session.device || texts.none },
@@ -120,7 +146,16 @@ export function Sessions({ path }: { path: string }) {
   ];
   return (
     <Show of={sessions}>
-      {({ items }) => (items.length ? <Table columns={columns} rows={items} caption={t.sessions} /> : <Empty>{t.noSessions}</Empty>)}
+      {({ items }) =>
+        items.length ? (
+          <>
+            <Table columns={columns} rows={items} caption={t.sessions} />
+            {endAll && <Action label={t.endAll} run={() => call("DELETE", path).then(sessions.reload)} />}
+          </>
+        ) : (
+          <Empty>{t.noSessions}</Empty>
+        )
+      }
     </Show>
   );
 }

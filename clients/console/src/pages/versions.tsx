@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
-import { call, Problem, type Schemas } from "../api";
+import { call, ifMatch, Problem, type Schemas } from "../api";
 import { texts } from "../texts";
 import { Empty, Show, Time, useLoad } from "../ui/basics";
 import { ask, Modal, tell } from "../ui/dialogs";
@@ -23,7 +23,7 @@ export function Versions({ path, current, onRestored }: { path: string; current:
   const compare = async (version: number) => setCompared((await call<Schemas["VersionState"]>("GET", `${path}/versions/${version}`)).state);
   const restore = (version: number) =>
     ask(t.restoreWarning(version), t.restore, async () => {
-      await call("POST", `${path}/versions/${version}/restore`, undefined, { "If-Match": `"${current.version}"` });
+      await call("POST", `${path}/versions/${version}/restore`, undefined, ifMatch(current));
       tell(texts.data.restored(version));
       onRestored();
     });

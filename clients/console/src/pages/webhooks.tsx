@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { call, type Schemas } from "../api";
+import { call, ifMatch, MERGE_PATCH, pagesOf, type Schemas } from "../api";
 import { texts } from "../texts";
 import { Action, Badge, Copy, kindOf, Page, Time } from "../ui/basics";
 import { ask, Modal, tell } from "../ui/dialogs";
@@ -14,17 +14,22 @@ const t = texts.webhooks;
 
 export function Webhooks() {
   const [turn, setTurn] = useState(0);
-  const [creates, setCreates] = useState(false);
+  const [edited, setEdited] = useState<Hook | "new">();
   const [secret, setSecret] = useState("");
   const [opened, setOpened] = useState<Hook>();
   const reload = () => setTurn((before) => before + 1);
-  const create = async (values: FormData) => {
-    const body = { url: textOf(values, "url"), events: wordsOf(values, "events"), description: textOf(values, "description") };
-    const made = await call<Schemas["NewWebhook"]>("POST", "/webhooks", body);
-    setCreates(false);
-    setSecret(made.secret);
+  const close = () => setEdited(undefined);
+  const save = async (values: FormData) => {
+    if (edited === "new") setSecret((await call<Schemas["NewWebhook"]>("POST", "/webhooks", hookOf(values))).secret);
+    else if (edited) await call("PATCH", `/webhooks/${edited.id}`, hookOf(values), { ...MERGE_PATCH, ...ifMatch(edited) });
+    close();
     reload();
   };
+  const rotate = (hook: Hook) =>
+    ask(t.rotateWarning(hook.url), t.rotate, async () => {
+      setSecret((await call<Schemas["NewWebhook"]>("POST", `/webhooks/${hook.id}/rotate-secret`)).secret);
+      reload();
+    });
   const remove = (hook: Hook) =>
     ask(t.remove(hook.url), texts.delete, async () => {
       await call("DELETE", `/webhooks/${hook.id}`);
@@ -44,6 +49,12 @@ export function Webhooks() {
       show: (hook) => (
         <div class="actions">
           <Action label={t.test} run={() => test(hook)} />
+          <button type="button" class="secondary" onClick={() => setEdited(hook)}>
+            {texts.edit}
+          </button>
+          <button type="button" class="secondary" onClick={() => rotate(hook)}>
+            {t.rotate}
+          </button>
           <button type="button" class="danger" onClick={() => remove(hook)}>
             {texts.delete}
           </button>
@@ -51,24 +62,10 @@ export function Webhooks() {
       ),
     },
   ];
-  const load = (cursor?: string) => call<{ items: Hook[] }>("GET", `/webhooks${cursor ? `?cursor=${encodeURIComponent(cursor)}` : ""}`);
   return (
-    <Page title={t.title} actions={<button type="button" onClick={() => setCreates(true)}>{texts.create}</button>}>
-      <PagedTable load={load} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
-      {creates && (
-        <Modal title={t.title} onClose={() => setCreates(false)}>
-          <Form
-            submit={texts.create}
-            onSubmit={create}
-            onCancel={() => setCreates(false)}
-            fields={[
-              { name: "url", label: t.url, type: "url", required: true },
-              { name: "events", label: t.events, required: true, value: "*" },
-              { name: "description", label: t.description },
-            ]}
-          />
-        </Modal>
-      )}
+    <Page title={t.title} actions={<button type="button" onClick={() => setEdited("new")}>{t.new}</button>}>
+      <PagedTable load={pagesOf<Hook>("/webhooks")} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      {edited && <HookForm hook={edited === "new" ? undefined : edited} onSave={save} onClose={close} />}
       {secret && (
         <Modal title={t.secret} onClose={() => setSecret("")}>
           <Copy text={secret} />
@@ -77,6 +74,33 @@ export function Webhooks() {
       {opened && <Deliveries hook={opened} onClose={() => setOpened(undefined)} />}
     </Page>
   );
+}
+
+function HookForm({ hook, onSave, onClose }: { hook: Hook | undefined; onSave: (values: FormData) => Promise<void>; onClose: () => void }) {
+  return (
+    <Modal title={hook?.url ?? t.new} onClose={onClose}>
+      <Form
+        submit={hook ? texts.save : texts.create}
+        onSubmit={onSave}
+        onCancel={onClose}
+        fields={[
+          { name: "url", label: t.url, type: "url", required: true, value: hook?.url ?? "" },
+          { name: "events", label: t.events, required: true, value: hook?.events.join(", ") ?? "*" },
+          { name: "description", label: t.description, value: hook?.description ?? "" },
+          { name: "active", label: t.active, type: "checkbox", checked: hook?.active ?? true },
+        ]}
+      />
+    </Modal>
+  );
+}
+
+function hookOf(values: FormData) {
+  return {
+    url: textOf(values, "url"),
+    events: wordsOf(values, "events"),
+    description: textOf(values, "description"),
+    active: values.has("active"),
+  };
 }
 
 function Deliveries({ hook, onClose }: { hook: Hook; onClose: () => void }) {
@@ -92,10 +116,9 @@ function Deliveries({ hook, onClose }: { hook: Hook; onClose: () => void }) {
     { title: t.reason, show: (delivery) => delivery.reason || delivery.attempts.at(-1)?.error || texts.none },
     { title: texts.actions, show: (delivery) => <Action label={t.replay} run={() => replay(delivery)} /> },
   ];
-  const load = (cursor?: string) => call<{ items: Delivery[] }>("GET", cursor ? `${path}?cursor=${encodeURIComponent(cursor)}` : path);
   return (
     <Modal title={`${t.deliveries}: ${hook.url}`} onClose={onClose}>
-      <PagedTable load={load} keys={[turn]} columns={columns} caption={t.deliveries} empty={t.noDeliveries} />
+      <PagedTable load={pagesOf<Delivery>(path)} keys={[turn]} columns={columns} caption={t.deliveries} empty={t.noDeliveries} />
     </Modal>
   );
 }

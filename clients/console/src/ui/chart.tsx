@@ -36,11 +36,11 @@ export function Chart({ title, times, values }: { title: string; times: number[]
     };
   }, []);
   useEffect(() => plot.current?.setData([times, values]), [times, values]);
-  const latest = values.at(-1);
+  const latest = values.findLast((value) => value !== null);
   return (
     <figure class="chart">
       <figcaption>
-        {title} <strong>{latest === null || latest === undefined ? "" : round(latest)}</strong>
+        {title} <strong>{latest === undefined || latest === null ? "" : round(latest)}</strong>
       </figcaption>
       <div ref={box} aria-hidden="true" />
     </figure>

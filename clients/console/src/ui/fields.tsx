@@ -17,13 +17,14 @@ export interface FieldProps {
   autocomplete?: string;
   options?: readonly string[];
   checked?: boolean;
+  placeholder?: string | undefined;
 }
 
 /** One labelled input, chosen by `type`: a text, `json`, `select`, `checkbox`, or any type of HTML. */
 export function Field({ name, label, type = "text", value = "", hint, options = [], rows, checked, ...rest }: FieldProps) {
   const id = useId();
   const described = hint ? { "aria-describedby": `${id}-hint` } : {};
-  const shared = { id, name, placeholder: hint && /^[{-]/.test(hint) ? hint : undefined, ...described, ...rest };
+  const shared = { id, name, ...described, ...rest };
   if (type === "checkbox")
     return (
       <label htmlFor={id}>
@@ -109,8 +110,8 @@ export function Filters({ fields, onChange }: { fields: FieldProps[]; onChange: 
   };
   return (
     <form class="filters" onSubmit={apply} onChange={apply}>
-      {fields.map((field) => (
-        <Field key={field.name} {...field} />
+      {fields.map(({ hint, ...field }) => (
+        <Field key={field.name} {...field} placeholder={hint} />
       ))}
       <button type="submit" class="secondary">
         {texts.search}

@@ -2,6 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
+import type { Pages } from "../api";
 import { texts } from "../texts";
 import { Empty, Failed, Loading } from "./basics";
 
@@ -10,14 +11,9 @@ export interface Column<T> {
   show: (row: T) => ComponentChildren;
 }
 
-interface PageOf<T> {
-  items: T[];
-  next_cursor?: string | null;
-}
-
 export function Table<T>({ columns, rows, caption }: { columns: Column<T>[]; rows: T[]; caption: string }) {
   return (
-    <div class="table" tabIndex={0} role="region" aria-label={caption}>
+    <div class="table" tabIndex={0} role="group" aria-label={caption}>
       <table>
         <thead>
           <tr>
@@ -49,7 +45,7 @@ export function PagedTable<T>({
   empty,
   onLoad,
 }: {
-  load: (cursor: string | undefined) => Promise<PageOf<T>>;
+  load: Pages<T>;
   keys: unknown[];
   columns: Column<T>[];
   caption: string;

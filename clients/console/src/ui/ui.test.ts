@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parse, sum } from "../metrics";
+import { parseSearch } from "../search";
 import { differences } from "./json";
 import { argumentsOf, fieldsOf } from "./schema_form";
 
@@ -45,9 +45,10 @@ test("texts stay texts, other arguments are JSON, and empty ones are left out", 
   expect(() => argumentsOf(ARGUMENTS, DEFINITIONS, values)).toThrow(SyntaxError);
 });
 
-test("metrics are summed over their labels", () => {
-  const samples = parse('# TYPE a counter\na{x="1",y="say \\"hi\\", ok"} 2\na{x="2"} 3.5 # {trace_id="f"} 1\nb 7\n');
-  expect(sum(samples, "a")).toBe(5.5);
-  expect(sum(samples, "a", (labels) => labels.x === "2")).toBe(3.5);
-  expect(samples[0]?.labels.y).toContain("hi");
+test("a search compares a path of the state, or looks for a text anywhere", () => {
+  const state = { value: 12, owner: { name: "ada" }, tags: ["Blue"], big: "9" };
+  for (const text of ["value > 10", "value=12", "value <= 12", "owner.name = ada", 'owner.name = "ada"', "blue", "tags.0 = Blue", "gone != 1"])
+    expect(parseSearch(text)(state), text).toBe(true);
+  for (const text of ["value > 12", "value = 13", "owner = ada", "green", "gone > 1", "big > 8", "constructor.name = Object"])
+    expect(parseSearch(text)(state), text).toBe(false);
 });

@@ -19,3 +19,10 @@ export function queryOf(values: FormData): Record<string, string> {
   const filled = [...values.entries()].map(([name, value]) => [name, String(value).trim()] as const);
   return Object.fromEntries(filled.filter(([, value]) => value !== ""));
 }
+
+/** Return a moment as a field of the type `datetime-local` takes it. */
+export function localOf(moment: string | undefined): string {
+  if (!moment) return "";
+  const local = new Date(moment);
+  return new Date(local.valueOf() - local.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+}
