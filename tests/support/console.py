@@ -14,6 +14,13 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 AXE = Path(__file__).parent.parent.parent / "clients/console/node_modules/axe-core/axe.min.js"
+# The browser may run in a container that has no files of the test's.
+CHOOSE_FILE = """
+const [field, name, text] = arguments, chosen = new DataTransfer()
+chosen.items.add(new File([text], name))
+field.files = chosen.files
+field.dispatchEvent(new Event("change", {bubbles: true}))
+"""
 WITHIN = 15.0
 POLL = 0.05
 
@@ -63,9 +70,10 @@ class Console:
         path = f"//label[starts-with(normalize-space(), {_quote(label)})]"
         self.until(lambda: self._click(path))
 
-    def upload(self, label: str, file: Path) -> None:
-        """Choose a file in the hidden field with this name."""
-        self.all(f"input[type=file][aria-label={_quote(label)}]")[0].send_keys(str(file))
+    def upload(self, label: str, name: str, text: str) -> None:
+        """Choose a file of this name and content in the field with this label."""
+        (field,) = self.all(f"input[type=file][aria-label={_quote(label)}]")
+        self.browser.execute_script(CHOOSE_FILE, field, name, text)
 
     def choose(self, label: str, option: str) -> None:
         Select(self._field(label)).select_by_visible_text(option)

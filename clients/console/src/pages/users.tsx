@@ -104,6 +104,9 @@ export function UserPage() {
   );
 }
 
+/** The role that no user can have. */
+const OF_SERVICES = "service";
+
 /** The user's roles, of those that there are; by name for those who may not list them. */
 function RolePicker({ of: given }: { of: string[] }) {
   const roles = useLoad(async () => (may("roles:manage") ? (await call<PageOf<Schemas["Role"]>>("GET", "/roles?limit=200")).items : []), []);
@@ -111,7 +114,7 @@ function RolePicker({ of: given }: { of: string[] }) {
   return (
     <fieldset>
       <legend>{t.roles}</legend>
-      {roles.data.map((role) => (
+      {roles.data.filter(({ name }) => name !== OF_SERVICES).map((role) => (
         <label>
           <input type="checkbox" name="roles" value={role.name} defaultChecked={given.includes(role.name)} /> {role.name}
           {role.description && <span class="muted"> – {role.description}</span>}
