@@ -36,4 +36,4 @@ def test_no_file_names_another_origin_to_load_from() -> None:
 
 def test_the_licences_of_all_libraries_are_there() -> None:
     licences = (BUILT / "LICENSES.md").read_text()
-    assert all(f"## {name} - " in licences for name in ("preact", "uplot", "@picocss/pico", "openapi-fetch"))
+    assert all(f"## {name} - " in licences for name in ("preact", "uplot", "@picocss/pico", "eventsource-parser"))
