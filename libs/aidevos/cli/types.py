@@ -51,7 +51,10 @@ def types(
 
 @app.command("list")
 def list_types() -> None:
-    """Show every type, and when it was last served."""
+    """Show every type, and when it was last served.
+
+    It asks the NATS server of the fleet under AIDEVOS_HOME.
+    """
     now = time.time()
     rows = [
         (type, rfc3339_of(at), "served" if at + UNSERVED_AFTER > now else "not served")
@@ -62,7 +65,10 @@ def list_types() -> None:
 
 @app.command()
 def forget(type: Annotated[str, Argument(help="The type's name.")]) -> None:
-    """Remove a type that no host serves from lists and documents; its objects stay in the database."""
+    """Remove a type that no host serves from lists and documents; its objects stay in the database.
+
+    It changes the announcements in the NATS server of the fleet under AIDEVOS_HOME.
+    """
     if not subjects.is_type(type):
         raise CommandError(f"{type!r} is not the name of a type; `aidevos types list` shows them")
     _run(lambda connection: _remove(connection, type))
