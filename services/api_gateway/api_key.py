@@ -272,7 +272,10 @@ class ApiKeyDO(BaseDurableObject[ApiKeyState], type=TYPE, management="read_only"
     @command(allow=services(), confidential=True, keeps_version=True)
     async def used(self, at: float) -> None:
         """Record the time of use, unless the recorded one is recent."""
-        if self.state.owner and at >= (self.state.last_used_at or 0.0) + USE_EVERY:
+        if not self.state.owner:
+            # The key was revoked in the meantime, and a turn that only returned would create an object.
+            await self.delete()
+        elif at >= (self.state.last_used_at or 0.0) + USE_EVERY:
             self.state.last_used_at = at
 
     async def _grant(self, until: float, at: float | None = None) -> KeyGrant:

@@ -123,6 +123,17 @@ async def test_a_use_is_written_now_and_then_and_is_no_new_version(kit: ObjectKi
     assert (shown["version"], shown["last_used_at"]) == (1, _rfc3339(kit.clock.now() + 31))
 
 
+async def test_a_use_that_is_recorded_after_the_revocation_leaves_no_key(kit: ObjectKit) -> None:
+    ada = await owner(kit)
+    await make(kit, ada)
+    operator = Principal("operator", (), frozenset({"keys:manage"}))
+
+    await kit.call("api_key", KEY, "revoke", caller=ada)
+    await kit.call("api_key", KEY, "used", {"at": kit.clock.now()}, caller=SERVICE)
+
+    assert (await kit.query("api_key", "search", {}, caller=operator))["items"] == []
+
+
 async def test_only_users_have_keys(kit: ObjectKit) -> None:
     stranger = Principal("admin", ("admin",), frozenset({"*"}))
 
