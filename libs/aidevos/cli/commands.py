@@ -11,7 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 from typer import Exit, Option, Typer
 from typer.core import TyperCommand, TyperGroup
-from typer.main import get_command
+from typer.main import get_command, get_group
 
 PACKAGE = "aidevos.cli"
 HELP = """Self-hosted durable objects on NATS and MongoDB.
@@ -123,10 +123,13 @@ class Pending(TyperCommand):
             return Commands({"Commands": source}, name=name, help=about, rich_markup_mode=None)
         module, _, attribute = source.partition(":")
         found = getattr(import_module(f"{PACKAGE}.{module}"), attribute)
-        if not isinstance(found, Typer):
-            function, found = found, Typer(**PLAIN)
-            found.command(name)(function)
-        command = get_command(found)
+        if isinstance(found, Typer):
+            found.rich_markup_mode = None
+            command: Any = get_group(found)
+        else:
+            alone = Typer(**PLAIN)
+            alone.command(name)(found)
+            command = get_command(alone)
         command.name = name
         return command
 

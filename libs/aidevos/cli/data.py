@@ -12,15 +12,15 @@ from typer import Argument, Option
 from aidevos.cli.arguments import STANDARD, parse_arguments, read_object
 from aidevos.cli.conditions import parse_filter
 from aidevos.cli.errors import CommandError
-from aidevos.cli.listing import MERGE_PATCH, Limit, given, path_of
+from aidevos.cli.listing import MERGE_PATCH, Limit, at, given, path_of
 from aidevos.cli.output import Column, Json, Yes, confirm, print_fields, print_rows
 from aidevos.cli.remote import call, read_all
 from aidevos.client.api import HttpApi
 from aidevos.client.errors import NotFound
 
-COLLECTIONS = {"NAME": "name", "ITEMS": "count", "PROJECT": "project", "OWNER": "owner", "CHANGED": "updated_at"}
-ITEMS: dict[str, Column] = {"ID": "id", "VERSION": "version", "CHANGED": "updated_at", "DATA": "data"}
-VERSIONS = {"VERSION": "version", "AT": "at", "AUTHOR": "author", "DELETED": "deleted"}
+COLLECTIONS = {"NAME": "name", "ITEMS": "count", "PROJECT": "project", "CHANGED": at("updated_at")}
+ITEMS: dict[str, Column] = {"ID": "id", "VERSION": "version", "CHANGED": at("updated_at"), "DATA": "data"}
+VERSIONS = {"VERSION": "version", "AT": at("at"), "AUTHOR": "author", "DELETED": "deleted"}
 # What `aidevos data config` shows beside the configuration.
 NOT_CONFIGURED = ("name", "owner", "version", "created_at", "updated_at")
 # More fields than this are shown as JSON in one column.

@@ -9,14 +9,14 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option, Typer
 
 from aidevos.cli.errors import INCOMPLETE, CommandError
-from aidevos.cli.listing import Limit, given, parse_past, path_of
+from aidevos.cli.listing import Limit, at, given, parse_past, path_of
 from aidevos.cli.output import Json, Yes, confirm, print_fields, print_rows
 from aidevos.cli.remote import call, read_all
 from aidevos.client.api import HttpApi
 
 COLUMNS = {
     "ID": "id",
-    "AT": "at",
+    "AT": at("at"),
     "KIND": "kind",
     "STATUS": "status",
     "SOURCE": "source",

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 from typer import Argument, Option, Typer
 
 from aidevos.cli.errors import CommandError
-from aidevos.cli.listing import NONE, Limit, given, parse_moment, parse_rate, parse_span, patch, path_of, print_secret
+from aidevos.cli.listing import (
+    NONE,
+    Limit,
+    at,
+    given,
+    parse_moment,
+    parse_rate,
+    parse_span,
+    patch,
+    path_of,
+    print_secret,
+)
 from aidevos.cli.output import Json, Yes, confirm, print_fields, print_json, print_rows
 from aidevos.cli.remote import call, read_all
 from aidevos.client.api import HttpApi
@@ -17,9 +28,8 @@ COLUMNS = {
     "NAME": "name",
     "HINT": "hint",
     "SCOPES": "scopes",
-    "OWNER": "owner",
-    "EXPIRES": "expires_at",
-    "LAST USED": "last_used_at",
+    "EXPIRES": at("expires_at"),
+    "LAST USED": at("last_used_at"),
 }
 KEYS = "/api-keys"
 
@@ -111,6 +121,8 @@ def rotate_key(
     """Replace an API key by a new one, and print that, this once.
 
     Example: aidevos keys rotate 0f3c5a5e6d1b4c0f9b7f3f6b7f1e2d3c --overlap 1h
+
+    For the keys that sign access tokens, see `aidevos signing-keys rotate`.
     """
     body = {"overlap": parse_span(overlap, "--overlap")}
     _print_new(call(lambda api: api.call("POST", path_of("api-keys", id, "rotate"), body=body)), as_json=as_json)

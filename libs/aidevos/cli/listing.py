@@ -13,6 +13,7 @@ from urllib.parse import quote
 from typer import Option
 
 from aidevos.cli.errors import CommandError
+from aidevos.cli.output import Column
 from aidevos.client.api import HttpApi
 from aidevos.quantities import parse_time
 
@@ -21,6 +22,16 @@ MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 NONE = "none"
 
 Limit = Annotated[int, Option(min=0, metavar="NUMBER", help="The most rows; 0 for all.")]
+
+
+def at(field: str) -> Column:
+    """Return the column of a time, to the second."""
+
+    def column(entry: Any) -> Any:
+        moment = entry[field]
+        return moment and f"{moment[:19].replace('T', ' ')}Z"
+
+    return column
 
 
 def path_of(*parts: str) -> str:

@@ -62,8 +62,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=not sys.stdout.isatty())
+    for number, column in enumerate(columns):
+        # The first column is what other commands take, so it stays in one piece.
+        table.add_column(column, no_wrap=number == 0 or not sys.stdout.isatty(), overflow="fold")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else WIDE)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option, Typer
 
 from aidevos.cli.errors import NOT_FOUND, CommandError
-from aidevos.cli.listing import Limit, given, patch, path_of
+from aidevos.cli.listing import Limit, at, given, patch, path_of
 from aidevos.cli.output import Column, Json, Yes, confirm, print_fields, print_rows
 from aidevos.cli.remote import call, read_all
 from aidevos.cli.users import ME, find_user
@@ -18,7 +18,7 @@ COLUMNS: dict[str, Column] = {
     "ID": "id",
     "NAME": "name",
     "MEMBERS": lambda project: len(project["members"]),
-    "CREATED": "created_at",
+    "CREATED": at("created_at"),
 }
 MEMBERS = {"USER": "user_id", "ROLE": "role"}
 PROJECTS = "/projects"

@@ -7,14 +7,20 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option, Typer
 
 from aidevos.cli.errors import NOT_FOUND, CommandError
-from aidevos.cli.listing import Limit, given, patch, path_of, read_new_secret
+from aidevos.cli.listing import Limit, at, given, patch, path_of, read_new_secret
 from aidevos.cli.output import Json, Yes, confirm, print_fields, print_rows
 from aidevos.cli.remote import call, read_all
 from aidevos.client.api import HttpApi
 from aidevos.client.errors import NotFound
 
 COLUMNS = {"ID": "id", "USERNAME": "username", "E-MAIL": "email", "ROLES": "roles", "STATUS": "status"}
-SESSIONS = {"ID": "id", "DEVICE": "device", "ADDRESS": "address", "SINCE": "created_at", "LAST USED": "last_used_at"}
+SESSIONS = {
+    "ID": "id",
+    "DEVICE": "device",
+    "ADDRESS": "address",
+    "SINCE": at("created_at"),
+    "LAST USED": at("last_used_at"),
+}
 ME = "me"
 
 Status = Literal["active", "deactivated"]

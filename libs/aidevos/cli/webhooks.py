@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option, Typer
 
 from aidevos.cli.errors import INCOMPLETE, CommandError
-from aidevos.cli.listing import NONE, Limit, given, parse_span, patch, path_of, print_secret
+from aidevos.cli.listing import NONE, Limit, at, given, parse_span, patch, path_of, print_secret
 from aidevos.cli.output import Json, Yes, confirm, print_fields, print_json, print_rows
 from aidevos.cli.remote import call, read_all
 from aidevos.client.api import HttpApi
@@ -19,7 +19,7 @@ COLUMNS = {
     "URL": "url",
     "EVENTS": "events",
     "ACTIVE": "active",
-    "FAILING SINCE": "failing_since",
+    "FAILING SINCE": at("failing_since"),
     "DESCRIPTION": "description",
 }
 DELIVERIES = {
@@ -29,7 +29,7 @@ DELIVERIES = {
     "STATUS": "status",
     "TRIES": "tries",
     "REASON": "reason",
-    "CREATED": "created_at",
+    "CREATED": at("created_at"),
 }
 HOOKS = "/webhooks"
 # Seconds for the first attempt of a test to end, and between two looks at it.
