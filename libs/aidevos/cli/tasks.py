@@ -9,7 +9,7 @@ from typer import Argument, Option, Typer
 
 from aidevos.cli.arguments import parse_arguments, read_object
 from aidevos.cli.errors import INCOMPLETE, CommandError
-from aidevos.cli.listing import Limit, at, given, parse_moment, parse_span, path_of
+from aidevos.cli.listing import Limit, given, parse_moment, parse_span, path_of
 from aidevos.cli.output import Column, Json, Yes, confirm, print_fields, print_rows
 from aidevos.cli.progress import Progress
 from aidevos.cli.projects import find_project
@@ -20,9 +20,8 @@ COLUMNS: dict[str, Column] = {
     "ID": "id",
     "KIND": "kind",
     "STATUS": "status",
-    "PROGRESS": lambda task: f"{task['progress']:.0%}",
-    "ATTEMPTS": lambda task: f"{task['attempts']} of {task['retry']['max_attempts']}",
-    "CREATED": at("created_at"),
+    "DONE": lambda task: f"{task['progress']:.0%}",
+    "TRIES": lambda task: f"{task['attempts']}/{task['retry']['max_attempts']}",
 }
 ENDED = ("succeeded", "failed", "cancelled")
 # Seconds between two looks at a task.
