@@ -170,7 +170,7 @@ async def measure_here(name: str) -> Steadiness:
 async def _fill(kit: ObjectKit, ids: list[str], method: str, args: dict[str, Any]) -> None:
     async def fill(part: list[str]) -> None:
         for id in part:
-            await kit.call("load", id, method, args)
+            await kit.call("load", id, method, **args)
 
     await asyncio.gather(*(fill(ids[number::FILLERS]) for number in range(FILLERS)))
 
@@ -244,7 +244,7 @@ async def _list(kit: ObjectKit) -> Case:
 
     async def run(watch: Watch) -> None:
         for _ in range(3):
-            await kit.query("load", "list", {"limit": PAGE - 1})
+            await kit.query("load", "list", limit=PAGE - 1)
 
     return run
 

@@ -125,13 +125,13 @@ async def test_a_commit_that_lands_after_its_successor_s_claim_changes_nothing(
     kit: ObjectKit, servers: Servers
 ) -> None:
     fail(servers, 1, blockConnection=True, blockTimeMS=700)
-    late = await begun(kit.call("tally", "o0", "add", {"by": 100}, headers=chosen("late")))
+    late = await begun(kit.call("tally", "o0", "add", by=100, headers=chosen("late")))
     async with ObjectKit(Tally, store=kit.store) as successor:
         assert await successor.call("tally", "o0", "add") == 2
         assert not late.done()
         assert (await failure(late)).code == "unavailable"
         assert await successor.call("tally", "o0", "add") == 3
-        assert await successor.call("tally", "o0", "add", {"by": 100}, headers=chosen("late")) == 103
+        assert await successor.call("tally", "o0", "add", by=100, headers=chosen("late")) == 103
 
 
 async def test_a_server_that_is_killed_under_load_keeps_what_was_acknowledged(

@@ -50,26 +50,26 @@ async def register(
     kit: ObjectKit, id: str, name: str = NAME, email: str = EMAIL, request: str = "r", headers: Any = NOTHING
 ) -> Any:
     args = {"username": name, "email": email, "password": PASSWORD}
-    return await kit.call("user", id, "register", args, caller=ANONYMOUS, headers={**chosen(request), **headers})
+    return await kit.call("user", id, "register", **args, caller=ANONYMOUS, headers={**chosen(request), **headers})
 
 
 async def login(kit: ObjectKit, name: str = NAME, password: str = PASSWORD, headers: Any = NOTHING) -> Any:
     args = {"username": name, "password": password}
-    return await kit.call("auth", account_id(name), "login", args, caller=ANONYMOUS, headers=headers)
+    return await kit.call("auth", account_id(name), "login", **args, caller=ANONYMOUS, headers=headers)
 
 
 def from_address(address: str) -> dict[str, str]:
     return {envelope.CLIENT_ADDRESS: address}
 
 
-async def serve(kit: ObjectKit, type: str, id: str, method: str, args: Any = None) -> Any:
+async def serve(kit: ObjectKit, type: str, id: str, method: str, args: Any = NOTHING) -> Any:
     """Call a method that only services may call."""
-    return await kit.call(type, id, method, args, caller=SERVICE)
+    return await kit.call(type, id, method, **args, caller=SERVICE)
 
 
 async def refresh(kit: ObjectKit, pair: Any) -> Any:
     token = pair["refresh_token"]
-    return await kit.call("session", session_of(token), "refresh", {"refresh_token": token}, caller=ANONYMOUS)
+    return await kit.call("session", session_of(token), "refresh", refresh_token=token, caller=ANONYMOUS)
 
 
 def owner(pair: Any) -> Principal:

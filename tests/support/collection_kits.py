@@ -15,7 +15,7 @@ from tests.support.project_kits import outcome
 
 
 async def configure(kit: ObjectKit, name: str, caller: Principal, **config: Any) -> Any:
-    return await kit.call("collection", name, "configure", {"config": config}, caller=caller)
+    return await kit.call("collection", name, "configure", config=config, caller=caller)
 
 
 async def collection(kit: ObjectKit, project: str | None, caller: Principal, **rules: Any) -> str:
@@ -27,7 +27,7 @@ async def collection(kit: ObjectKit, project: str | None, caller: Principal, **r
 
 async def create(kit: ObjectKit, collection: str, id: str, caller: Principal) -> Any:
     args = {"collection": collection, "id": id, "data": 1}
-    return await kit.call("item", item_object(collection, id), "create", args, caller=caller)
+    return await kit.call("item", item_object(collection, id), "create", **args, caller=caller)
 
 
 async def outcomes(kit: ObjectKit, collection: str, caller: Principal) -> dict[str, str]:
@@ -51,7 +51,7 @@ async def outcomes(kit: ObjectKit, collection: str, caller: Principal) -> dict[s
 async def creatable(kit: ObjectKit, collection: str, caller: Principal) -> str:
     """The outcome that the view foretells for the creation of an item."""
     try:
-        await kit.query("collection", "creatable", {"collection": collection}, caller=caller)
+        await kit.query("collection", "creatable", collection=collection, caller=caller)
     except Failure as refused:
         return refused.code
     return "done"
@@ -59,11 +59,11 @@ async def creatable(kit: ObjectKit, collection: str, caller: Principal) -> str:
 
 async def found(kit: ObjectKit, collection: str, caller: Principal) -> str:
     try:
-        return str(len((await kit.query("item", "find", {"collection": collection}, caller=caller))["items"]))
+        return str(len((await kit.query("item", "find", collection=collection, caller=caller))["items"]))
     except Failure as refused:
         return refused.code
 
 
 async def listed(kit: ObjectKit, caller: Principal, **args: str) -> list[str]:
-    page = await kit.query("collection", "visible", args, caller=caller)
+    page = await kit.query("collection", "visible", **args, caller=caller)
     return [entry["name"] for entry in page["items"]]

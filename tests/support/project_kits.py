@@ -27,30 +27,30 @@ def kit_of(settings: Settings, *others: Any, **options: Any) -> ObjectKit:
 async def user(kit: ObjectKit, name: str) -> Principal:
     """Register a user."""
     args = {"username": name, "email": f"{name}@example.org", "password": PASSWORD}
-    made = await kit.call("user", new_id(), "register", args)
+    made = await kit.call("user", new_id(), "register", **args)
     return Principal(made["id"], ("user",), ROLES["user"])
 
 
 async def make(kit: ObjectKit, owner: Principal, name: str = "p") -> str:
     id = new_id()
-    await kit.call("project", id, "create", {"name": name}, caller=owner, headers=chosen(id))
+    await kit.call("project", id, "create", name=name, caller=owner, headers=chosen(id))
     return id
 
 
 async def give(kit: ObjectKit, id: str, member: Principal, role: str, by: Principal = ADMIN) -> None:
-    await kit.call("project", id, "set_member", {"user_id": member.subject, "role": role}, caller=by)
+    await kit.call("project", id, "set_member", user_id=member.subject, role=role, caller=by)
 
 
 async def queue(kit: ObjectKit, project: str, by: Principal = ADMIN, **args: Any) -> str:
     id = new_id()
     making = {"project": project, "kind": "report", **args}
-    await kit.call("task", id, "create", making, caller=by, headers=chosen(id))
+    await kit.call("task", id, "create", **making, caller=by, headers=chosen(id))
     return id
 
 
 async def outcome(kit: ObjectKit, type: str, id: str, method: str, args: Any, caller: Principal, **headers: str) -> str:
     try:
-        await kit.call(type, id, method, args, caller=caller, headers=headers)
+        await kit.call(type, id, method, **args, caller=caller, headers=headers)
     except Failure as refused:
         return refused.code
     return "done"

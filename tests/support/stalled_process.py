@@ -56,7 +56,7 @@ async def main() -> None:
         await stack.enter_async_context(background(pulse.run()))
         stack.enter_context(dog)
         kit = await stack.enter_async_context(ObjectKit(Mill))
-        await kit.call("mill", "m", "grind", {"how": how})
+        await kit.call("mill", "m", "grind", how=how)
 
 
 if __name__ == "__main__":

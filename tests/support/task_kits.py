@@ -54,7 +54,7 @@ def settings(home: Path, **changed: Any) -> Settings:
 async def task_kit(home: Path, *others: type[BaseDurableObject[Any]]) -> AsyncIterator[ObjectKit]:
     belongings = {"tasks": "task"}
     async with ObjectKit(projects, Person, AuditDO, *others, settings=settings(home), belongings=belongings) as kit:
-        await kit.call("project", PROJECT, "create", {"name": "Engine"})
+        await kit.call("project", PROJECT, "create", name="Engine")
         yield kit
 
 
@@ -62,18 +62,18 @@ async def queue(kit: ObjectKit, kind: str = "report", payload: Any = None, **pla
     """Create a task and return its ID."""
     id = new_id()
     making = {"project": PROJECT, "kind": kind, "payload": payload or {}, **plan}
-    await kit.call("task", id, "create", making)
+    await kit.call("task", id, "create", **making)
     return id
 
 
 async def start(kit: ObjectKit, id: str) -> Any:
-    return await kit.call("task", id, "start", {"worker": "w"}, caller=SERVICE)
+    return await kit.call("task", id, "start", worker="w", caller=SERVICE)
 
 
 async def work(kit: ObjectKit, id: str, method: str, run: str, **args: Any) -> Any:
     """Call a task as its worker."""
-    return await kit.call("task", id, method, {"run": run, **args}, caller=SERVICE)
+    return await kit.call("task", id, method, **{"run": run, **args}, caller=SERVICE)
 
 
 async def due(kit: ObjectKit, *kinds: str) -> list[str]:
-    return list(await kit.query("task", "due", {"kinds": kinds or ("report",)}, caller=SERVICE))
+    return list(await kit.query("task", "due", kinds=kinds or ("report",), caller=SERVICE))

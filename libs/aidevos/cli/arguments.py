@@ -24,6 +24,8 @@ def parse_arguments(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not (equals and key):
             raise CommandError(f"{pair!r} must have the form KEY=VALUE")
+        if key.endswith(":"):
+            raise CommandError(f"{pair!r} must have the form KEY=VALUE: a value that is JSON needs no colon")
         if key in found:
             raise CommandError(f"{key!r} is given twice")
         found[key] = parse_value(text)

@@ -189,13 +189,14 @@ class ObjectKit:
         type: str,
         id: str,
         method: str,
-        args: Mapping[str, Any] | None = None,
+        /,
         *,
         caller: Principal = ADMIN,
         headers: Mapping[str, str] | None = None,
+        **args: Any,
     ) -> Any:
         """Call a method by its name, and return its decoded result. Raises `Failure`."""
-        reply = await self._send(caller, headers or {}, type, id, method, msgspec.json.encode(args or {}))
+        reply = await self._send(caller, headers or {}, type, id, method, msgspec.json.encode(args))
         return msgspec.json.decode(reply) if reply else None
 
     def stub(self, target: str | type[Any], /, **answers: Any) -> Stub:
@@ -240,11 +241,9 @@ class ObjectKit:
         """The tells that this kit's objects have committed, in order, delivered or not."""
         return [Tell.of(entry) for entry in self.runtime.entries("tell")]
 
-    async def query(
-        self, type: str, name: str, args: Mapping[str, Any] | None = None, *, caller: Principal = ADMIN
-    ) -> Any:
+    async def query(self, type: str, name: str, /, *, caller: Principal = ADMIN, **args: Any) -> Any:
         """Query a view or a search, and return its decoded answer. Raises `Failure`."""
-        reply = await self._dispatch(subjects.query(type, name), msgspec.json.encode(args or {}), caller, {})
+        reply = await self._dispatch(subjects.query(type, name), msgspec.json.encode(args), caller, {})
         return msgspec.json.decode(reply)
 
     async def request(

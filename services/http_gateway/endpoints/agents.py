@@ -28,6 +28,7 @@ ABOUT = """\
 The streamable HTTP transport without sessions: each message is answered by itself, in JSON; a notification gets 202.
 Each tool is a request to this API with the caller's rights. A tool that fails answers 200 with an error in its result.
 The library refuses other messages with a JSON-RPC error. Pages of other origins need `AIDEVOS_CORS_ORIGINS`."""
+NEEDS = "Each tool needs what the operation needs that it calls."
 EXAMPLE = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
 Answer = Callable[[ASGIApp, HttpRequest, str], Awaitable[HttpResponse]]
 
@@ -76,6 +77,7 @@ class AgentRouter(APIRouter):
         others={202: None, 400: AgentAnswer, 404: AgentAnswer},
         about=ABOUT,
         example=EXAMPLE,
+        needs=NEEDS,
     )
     async def mcp(self, request: HttpRequest, body: AgentMessage) -> HttpResponse:
         origin = request.header(b"origin")

@@ -126,7 +126,7 @@ async def _commands(stack: AsyncExitStack, store: DrivenStore) -> Run:
     ids = [f"c{number}" for number in range(OBJECTS)]
     for id in ids:
         await kit.call("counter", id, "increment")
-    return lambda: asyncio.gather(*(kit.call("counter", id, "increment", {"by": 1}) for id in ids))
+    return lambda: asyncio.gather(*(kit.call("counter", id, "increment", by=1) for id in ids))
 
 
 async def show_page(stack: AsyncExitStack) -> Run:
@@ -134,15 +134,15 @@ async def show_page(stack: AsyncExitStack) -> Run:
     home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     store = _PageStore()
     kit = await stack.enter_async_context(ObjectKit(data_storage, store=store, settings=load({}, home=home)))
-    await kit.call("collection", "things", "configure", {"config": {"indexes": [["price"]]}})
+    await kit.call("collection", "things", "configure", config={"indexes": [["price"]]})
     for number in range(PAGE):
         args = {"collection": "things", "id": f"i{number}", "data": ITEM | {"price": number}}
-        await kit.call(ITEM_TYPE, item_object("things", f"i{number}"), "create", args)
+        await kit.call(ITEM_TYPE, item_object("things", f"i{number}"), "create", **args)
     await kit.settle()
     wanted = {"collection": "things", "filter": {"price": {"gte": 0}}, "sort": "price", "limit": PAGE}
-    page = await kit.query(ITEM_TYPE, "find", wanted)
+    page = await kit.query(ITEM_TYPE, "find", **wanted)
     assert len(page["items"]) == PAGE, "the page isn't full"
-    return lambda: kit.query(ITEM_TYPE, "find", wanted)
+    return lambda: kit.query(ITEM_TYPE, "find", **wanted)
 
 
 class _PageStore(MemoryStore):

@@ -47,7 +47,7 @@ def test_every_value_can_be_written(value: Any) -> None:
     assert parse_arguments([f"key={json.dumps(value)}"]) == {"key": value}
 
 
-@pytest.mark.parametrize("pairs", [["by"], ["=2"], ["by=1", "by=2"]])
+@pytest.mark.parametrize("pairs", [["by"], ["=2"], ["by=1", "by=2"], ["by:=2"]])
 def test_what_is_no_argument_is_named(pairs: list[str]) -> None:
     with pytest.raises(CommandError, match=pairs[-1].partition("=")[0] or "=2"):
         parse_arguments(pairs)

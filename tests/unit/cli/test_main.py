@@ -326,7 +326,7 @@ class TestServe:
     @pytest.mark.parametrize(
         ("path", "words"),
         [
-            ("mine", ["mine", "package.module:Class"]),
+            ("json", ["json"]),
             ("mine:", ["package.module:Class"]),
             (":Thing", ["package.module:Class"]),
             ("../mine:Thing", ["package.module:Class"]),

@@ -50,7 +50,7 @@ class Basket(BaseDurableObject[BasketState], type="basket"):
 async def test_an_object_counts_under_its_type_and_the_kit_says_what_it_has_counted() -> None:
     async with ObjectKit(Basket) as kit:
         for channel in ("web", "web", "shop"):
-            await kit.call("basket", "b1", "check_out", {"channel": channel})
+            await kit.call("basket", "b1", "check_out", channel=channel)
         await kit.call("basket", "b2", "look")
 
         assert kit.metric("test_orders", type="basket", channel="web") == 2
@@ -66,20 +66,20 @@ async def test_an_object_counts_under_its_type_and_the_kit_says_what_it_has_coun
 async def test_a_kit_counts_only_what_happened_in_it() -> None:
     for _ in range(2):
         async with ObjectKit(Basket) as kit:
-            await kit.call("basket", "b1", "check_out", {"channel": "phone"})
+            await kit.call("basket", "b1", "check_out", channel="phone")
             assert kit.metric("test_orders", type="basket", channel="phone") == 1
 
 
 async def test_a_metric_counts_also_in_a_command_that_is_undone() -> None:
     async with ObjectKit(Basket) as kit:
-        await failure(kit.call("basket", "b1", "check_out", {"channel": "web", "fails": True}))
+        await failure(kit.call("basket", "b1", "check_out", channel="web", fails=True))
 
         assert kit.metric("test_orders", type="basket", channel="web") == 1
 
 
 async def test_a_misuse_in_an_object_undoes_the_turn_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
     async with ObjectKit(Basket) as kit:
-        await kit.call("basket", "b1", "check_out", {"channel": "web"})
+        await kit.call("basket", "b1", "check_out", channel="web")
         assert (await failure(kit.call("basket", "b1", "misuse"))).code == "internal"
 
     assert "the metric app_test_orders exists already: it is a counter with the labels type, channel" in caplog.text

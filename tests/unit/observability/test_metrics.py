@@ -55,8 +55,8 @@ class Echo(BaseDurableObject[TallyState], type="echo"):
 async def test_turns_count_by_method_and_outcome(kit: ObjectKit, growth: Growth) -> None:
     await kit.call("tally", "a", "add")
     await kit.call("tally", "a", "value")
-    await failure(kit.call("tally", "a", "spoil", {"how": "failure"}))
-    await failure(kit.call("tally", "a", "spoil", {"how": "bug"}))
+    await failure(kit.call("tally", "a", "spoil", how="failure"))
+    await failure(kit.call("tally", "a", "spoil", how="bug"))
     Tally.gate = asyncio.Event()
     await failure(kit.call("tally", "a", "add_slowly", headers={"Deadline": "20"}))
 
@@ -110,10 +110,10 @@ async def test_commits_count_by_their_outcome_with_their_time_size_and_bytes(
     await kit.settle()
     kit.store.documents["tally"]["b"]["owner"] = "another"
     await failure(kit.call("tally", "b", "add"))
-    await kit.call("tally", "c", "found", {"value": 1})
+    await kit.call("tally", "c", "found", value=1)
     await kit.settle()
     kit.catalogue.drop_all()
-    await failure(kit.call("tally", "c", "found", {"value": 1}))
+    await failure(kit.call("tally", "c", "found", value=1))
 
     def commits(outcome: str) -> float:
         return growth.of("aidevos_commits_total", type="tally", outcome=outcome)
@@ -166,8 +166,8 @@ async def test_what_waits_in_outboxes_counts_with_its_age_and_each_attempt_to_pu
 
 async def test_reactions_count_by_their_outcome(growth: Growth) -> None:
     async with ObjectKit(Tally, Echo) as kit:
-        await kit.call("tally", "a", "add_loudly", {"by": 3})
-        await kit.call("tally", "b", "add_loudly", {"by": 13})
+        await kit.call("tally", "a", "add_loudly", by=3)
+        await kit.call("tally", "b", "add_loudly", by=13)
         await kit.settle()
 
     found = [
@@ -179,11 +179,11 @@ async def test_reactions_count_by_their_outcome(growth: Growth) -> None:
 
 async def test_tells_count_by_their_outcome_and_lag(growth: Growth) -> None:
     async with ObjectKit(Tally) as kit:
-        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
+        await kit.call("tally", "a", "tell_other", id="b", method="add")
         await kit.settle()
-        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "spoil"})
+        await kit.call("tally", "a", "tell_other", id="b", method="spoil")
         await kit.settle()
-        await kit.call("tally", "a", "tell_other", {"id": "c", "method": "no_such"})
+        await kit.call("tally", "a", "tell_other", id="c", method="no_such")
         await until(lambda: growth.of("aidevos_tells_total", method="unknown"))
 
     assert growth.of("aidevos_tells_total", type="tally", method="add", outcome="done") == 1
@@ -197,10 +197,10 @@ async def test_tells_count_by_their_outcome_and_lag(growth: Growth) -> None:
 async def test_alarms_count_by_their_outcome() -> None:
     growth = Growth()
     async with ObjectKit(Bell) as kit:
-        await kit.call("bell", "a", "set", {"name": "good", "args": {"in_": 5}})
+        await kit.call("bell", "a", "set", name="good", args={"in_": 5})
         await kit.advance(6)
         bad = {"name": "bad", "args": {"in_": 5, "payload": {"fails": 9}}, "retry": {"max_attempts": 2, "backoff": 1.0}}
-        await kit.call("bell", "a", "set", bad)
+        await kit.call("bell", "a", "set", **bad)
         await kit.advance(30)
         await kit.settle()
 
@@ -239,7 +239,7 @@ async def test_the_tasks_that_wait_are_counted_whatever_their_kind(tmp_path: Pat
         await start(kit, first)
         await kit.settle()
 
-        assert await kit.query("task", "count_due", {}, caller=SERVICE) == 2
+        assert await kit.query("task", "count_due", caller=SERVICE) == 2
 
 
 async def test_passwords_count_while_they_are_hashed_and_when_they_are_refused(growth: Growth) -> None:

@@ -82,7 +82,7 @@ def test_every_state_is_counted_and_what_can_t_be_read_is_described() -> None:
 
 async def test_an_object_rewrites_its_state_in_today_s_schema_and_changes_nothing_else() -> None:
     async with ObjectKit(Former) as former:
-        await former.call("label", "a", "rename", {"name": "x"})
+        await former.call("label", "a", "rename", name="x")
         before = dict(former.store.documents["label"]["a"])
     former.clock.advance(60.0)
     async with ObjectKit(Label, store=former.store, clock=former.clock) as kit:

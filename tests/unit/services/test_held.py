@@ -37,21 +37,21 @@ class Kind(NamedTuple):
 
 
 async def create_project(kit: ObjectKit, id: str, who: Principal) -> None:
-    await kit.call("project", id, "create", {"name": "p"}, caller=who)
+    await kit.call("project", id, "create", name="p", caller=who)
 
 
 async def create_key(kit: ObjectKit, id: str, who: Principal) -> None:
-    await kit.call("api_key", id, "create", {"name": "k", "scopes": ["data:read"]}, caller=who)
+    await kit.call("api_key", id, "create", name="k", scopes=["data:read"], caller=who)
 
 
 async def create_collection(kit: ObjectKit, id: str, who: Principal) -> None:
-    await kit.call("collection", id, "configure", {"config": {}}, caller=who)
+    await kit.call("collection", id, "configure", config={}, caller=who)
 
 
 async def write_item(kit: ObjectKit, id: str, who: Principal) -> None:
     """Create a collection by its first item."""
     args = {"collection": id, "id": "first", "data": 1}
-    await kit.call("item", item_object(id, "first"), "create", args, caller=who)
+    await kit.call("item", item_object(id, "first"), "create", **args, caller=who)
 
 
 def deleting(type: str, method: str) -> Callable[[ObjectKit, str, Principal], Awaitable[Any]]:
@@ -124,7 +124,7 @@ async def test_places_that_nothing_was_created_in_are_found_a_minute_later(kit: 
     ada = await user(kit, "ada")
     await kind.create(kit, new_id(), ada)
     for _ in range(LIMIT - 1):
-        await kit.call(kind.holder, ada.subject, "reserve", {"id": new_id()}, caller=SERVICE)
+        await kit.call(kind.holder, ada.subject, "reserve", id=new_id(), caller=SERVICE)
     assert await tried(kit, kind, ada) == full(kind)
 
     kit.clock.advance(holders.SETTLED + 1)
@@ -154,7 +154,7 @@ async def test_a_project_counts_no_more_among_those_of_a_user_who_left_it(kit: O
     # What others have created doesn't count.
     assert await tried(kit, kind, bob) == "created"
 
-    await kit.call("project", ids[0], "remove_member", {"user_id": ada.subject}, caller=ada)
+    await kit.call("project", ids[0], "remove_member", user_id=ada.subject, caller=ada)
     await kit.settle()
 
     assert [await tried(kit, kind, ada) for _ in range(2)] == ["created", full(kind)]

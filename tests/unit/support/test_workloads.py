@@ -60,7 +60,7 @@ class World(NamedTuple):
         return await self.workloads.find_missing(client) + await self.workloads.find_violations(client)
 
     async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
-        return await self.kit.call(type, id, method, args)
+        return await self.kit.call(type, id, method, **args)
 
     async def _work(self, client: Client) -> None:
         for _ in range(STEPS):
@@ -92,7 +92,7 @@ async def test_a_call_that_failed_may_have_been_applied_or_not() -> None:
 
         async def call(type: str, id: str, method: str, /, **arguments: Any) -> Any:
             fails = chance.choice(("before", "after", "never", "never"))
-            result = None if fails == "before" else await world.kit.call(type, id, method, arguments)
+            result = None if fails == "before" else await world.kit.call(type, id, method, **arguments)
             if fails != "never":
                 raise Failure("unavailable", "the connection broke")
             return result
@@ -119,8 +119,8 @@ async def forget(call: Call, type: str, id: str, method: str, arguments: Mapping
 
 async def repeat(call: Call, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
     """Apply a command twice."""
-    await call(type, id, method, arguments)
-    return await call(type, id, method, arguments)
+    await call(type, id, method, **arguments)
+    return await call(type, id, method, **arguments)
 
 
 async def answer_zero(call: Call, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
@@ -136,13 +136,13 @@ async def answer_nothing(call: Call, type: str, id: str, method: str, arguments:
 async def admit_all(call: Call, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
     """Tell a caller that it got what somebody else holds."""
     with contextlib.suppress(Failure):
-        await call(type, id, method, arguments)
+        await call(type, id, method, **arguments)
 
 
 async def lose_half(call: Call, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
     """Debit an account without a credit."""
-    await call(type, id, method, arguments)
-    await call(type, id, method, {**arguments, "to": "stranger"})
+    await call(type, id, method, **arguments)
+    await call(type, id, method, **{**arguments, "to": "stranger"})
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ async def test_a_broken_promise_is_found(kind: type[Workload], method: str, brok
         async def call(type: str, id: str, called: str, /, **arguments: Any) -> Any:
             if called == method and chance.random() < 0.2:
                 return await broken(world.kit.call, type, id, called, arguments)
-            return await world.kit.call(type, id, called, arguments)
+            return await world.kit.call(type, id, called, **arguments)
 
         await world.run(call)
 
@@ -224,7 +224,7 @@ async def test_an_order_of_tells_that_one_object_sent_is_kept() -> None:
             arguments = {"to": to, "number": number}
             await tells.recorder.record("a", "ledger:a", "pass_on", arguments, answer)
         for number in (2, 1):
-            await world.kit.call("ledger", to, "note", {"number": number})
+            await world.kit.call("ledger", to, "note", number=number)
 
         assert await world.find() == [f"ledger:{to} was told 2 before 1 by ledger:a"]
 

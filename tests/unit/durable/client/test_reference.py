@@ -150,11 +150,11 @@ def test_a_class_without_a_type_is_refused(cls: type[Any]) -> None:
 
 async def test_an_object_calls_another_one_as_its_class_declares() -> None:
     async with ObjectKit(Room, Desk) as kit:
-        assert await kit.call("desk", "1", "welcome", {"guest": "ada"}) == "ada until 2030 ada"
+        assert await kit.call("desk", "1", "welcome", guest="ada") == "ada until 2030 ada"
 
 
 @pytest.mark.parametrize(("kind", "code"), [("missing", "internal"), ("unknown", "internal"), ("refused", "invalid")])
 async def test_a_mistake_in_a_call_fails_the_turn_of_the_caller(kind: str, code: str) -> None:
     async with ObjectKit(Room, Desk) as kit:
-        assert (await failure(kit.call("desk", "1", "mistake", {"kind": kind}))).code == code
+        assert (await failure(kit.call("desk", "1", "mistake", kind=kind))).code == code
         assert await kit.call("room", "1", "stays") == []

@@ -127,7 +127,7 @@ def letter(id: str = "l1", **changed: Any) -> Letter:
 
 
 async def listed(kit: ObjectKit, **args: Any) -> list[dict[str, Any]]:
-    page = await kit.query("dead_letter", "search", args)
+    page = await kit.query("dead_letter", "search", **args)
     return list(page["items"])
 
 
@@ -146,7 +146,7 @@ async def test_a_letter_that_is_buried_again_is_the_same_letter(letters: ObjectK
     await bury(letters, letter())
     await bury(letters, letter(attempts=7, detail="other"))
     another = msgspec.to_builtins(letter(attempts=8))
-    await letters.call("dead_letter", "l1", "bury", {"letter": another}, caller=SERVICE)
+    await letters.call("dead_letter", "l1", "bury", letter=another, caller=SERVICE)
     assert [item["attempts"] for item in await listed(letters)] == [2]
 
 
@@ -173,7 +173,7 @@ async def test_a_payload_is_encrypted_at_rest(letters: ObjectKit) -> None:
 
 
 async def test_arguments_of_a_confidential_method_are_shown_to_nobody(letters: ObjectKit) -> None:
-    await letters.call("vault", "a", "pass_on", {"id": "b", "word": "tulip"}, caller=SERVICE)
+    await letters.call("vault", "a", "pass_on", id="b", word="tulip", caller=SERVICE)
     await letters.settle()
     (item,) = await listed(letters)
     assert (item["subject"], item["code"], item["confidential"]) == ("do.vault.b.unlock", "forbidden", True)
@@ -219,7 +219,7 @@ class Away(ObjectKit):
 
 async def test_what_cant_be_buried_stays_in_the_outbox() -> None:
     async with Away(Tally) as kit:
-        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "put"})
+        await kit.call("tally", "a", "tell_other", id="b", method="put")
         await quiet()
         assert len(kit.store.documents["tally"]["a"]["outbox"]) == 1
         kit.away = False
@@ -379,7 +379,7 @@ async def test_what_may_have_been_applied_is_applied_once_whoever_replays_it(let
     await bury(letters, letter(**NOTE))
     assert (await replayed(letters))["code"] == "unavailable"
     letters.clock.advance(2 * 86_400)
-    await letters.call("user", "0bob", "note", {"text": "else"}, headers=chosen("else"))
+    await letters.call("user", "0bob", "note", text="else", headers=chosen("else"))
     narrow = Principal("narrow", (), frozenset({"dead_letters:manage"}))
     assert (await replayed(letters, narrow))["code"] == "forbidden"
     assert (await replayed(letters, OPERATOR))["status"] == "replayed"

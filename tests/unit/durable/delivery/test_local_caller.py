@@ -60,7 +60,7 @@ async def sent(kit: ObjectKit) -> Any:
 
 
 async def test_a_tell_to_an_object_of_this_process_takes_no_message(sent: Sent) -> None:
-    await sent.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 3})
+    await sent.call("tally", "a", "tell_other", id="b", method="add", times=3)
     await sent.settle()
     assert await sent.call("tally", "b", "value") == 3
     assert sent.requests == []
@@ -68,7 +68,7 @@ async def test_a_tell_to_an_object_of_this_process_takes_no_message(sent: Sent) 
 
 async def test_a_tell_to_an_object_that_this_process_serves_no_longer_goes_over_nats(sent: Sent) -> None:
     sent.runtime.environment.partitions.leave("tally", [partition("tally", "b")])
-    await sent.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
+    await sent.call("tally", "a", "tell_other", id="b", method="add")
     await sent.settle()
     assert sent.requests == ["do.tally.b.add"]
 

@@ -36,8 +36,8 @@ async def published(kit: ObjectKit, payload: bytes, id: str = "basket:a:1", bask
 
 async def test_an_event_reaches_the_object_that_its_key_names_in_the_emitter_s_order(kit: ObjectKit) -> None:
     for count in (1, 2, 3):
-        await kit.call("basket", "a", "add", {"sku": "tea", "count": count})
-    await kit.call("basket", "a", "add", {"sku": "a name, no ID"})
+        await kit.call("basket", "a", "add", sku="tea", count=count)
+    await kit.call("basket", "a", "add", sku="a name, no ID")
     await kit.settle()
     assert (await state(kit))["counts"] == [1, 2, 3]
     ids = await kit.store.list_page("stock", "", 10)
@@ -45,7 +45,7 @@ async def test_an_event_reaches_the_object_that_its_key_names_in_the_emitter_s_o
 
 
 async def test_without_a_key_it_reaches_the_object_of_the_emitter_s_id(kit: ObjectKit) -> None:
-    await kit.call("basket", "a", "add", {"sku": "tea", "count": 4})
+    await kit.call("basket", "a", "add", sku="tea", count=4)
     await kit.settle()
     assert (await state(kit))["seen"][-1] == "counted 4"
 
@@ -101,7 +101,7 @@ async def test_a_replay_at_another_object_is_passed_on_to_the_right_one(kit: Obj
 async def test_events_wait_while_nobody_serves_the_type(kit: ObjectKit) -> None:
     await kit.__aexit__(None, None, None)
     async with ObjectKit(Basket, store=kit.store, bus=kit.bus) as alone:
-        await alone.call("basket", "a", "add", {"sku": "tea"})
+        await alone.call("basket", "a", "add", sku="tea")
         await until(lambda: not kit.bus.is_idle)
     async with ObjectKit(Basket, Stock, store=kit.store, bus=kit.bus) as again:
         await again.settle()
@@ -110,7 +110,7 @@ async def test_events_wait_while_nobody_serves_the_type(kit: ObjectKit) -> None:
 
 async def test_only_services_may_call_the_method(kit: ObjectKit) -> None:
     with pytest.raises(Failure) as raised:
-        await kit.call("stock", "tea", "sold", {"event": msgspec.json.decode(event({"sku": "tea"}))})
+        await kit.call("stock", "tea", "sold", event=msgspec.json.decode(event({"sku": "tea"})))
     assert raised.value.code == "forbidden"
 
 

@@ -43,7 +43,7 @@ def values(bus: MemoryBus) -> list[int]:
 
 
 async def test_an_event_is_published_as_a_cloud_event(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "add_loudly", {"by": 5})
+    await kit.call("tally", "a", "add_loudly", by=5)
     await kit.settle()
     ((subject, payload, id, number),) = kit.bus.events
     event = msgspec.json.decode(payload)
@@ -121,11 +121,11 @@ async def test_a_relay_that_was_paused_neither_repeats_nor_reorders(monkeypatch:
 
 @pytest.mark.parametrize("faults", [[], ["lose"], ["fail"], ["fail", "lose", "fail"]])
 async def test_a_tell_is_applied_exactly_once_whatever_becomes_of_commits(kit: ObjectKit, faults: list[str]) -> None:
-    await kit.call("tally", "b", "put", {"key": "warm", "value": 1})
+    await kit.call("tally", "b", "put", key="warm", value=1)
     passing = asyncio.Event()
     passing.set()
     kit.store.faults.extend([passing, *faults])
-    await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 3})
+    await kit.call("tally", "a", "tell_other", id="b", method="add", times=3)
     await kit.settle()
     assert await kit.call("tally", "b", "value") == 3
     assert not kit.store.faults
@@ -137,7 +137,7 @@ async def test_a_tell_is_applied_exactly_once_whatever_becomes_of_commits(kit: O
 async def test_a_tell_survives_a_crash_before_it_is_settled_and_is_applied_once(
     kit: ObjectKit, method: str, reached: str
 ) -> None:
-    await kit.call("tally", "a", "tell_other", {"id": "b", "method": method})
+    await kit.call("tally", "a", "tell_other", id="b", method=method)
     await until(lambda: reached in kit.store.documents["tally"].get("b", {}))
     await crash(kit)
     assert len(kit.store.documents["tally"]["a"]["outbox"]) == 1
@@ -151,7 +151,7 @@ async def test_a_tell_survives_a_crash_before_it_is_settled_and_is_applied_once(
 
 async def test_a_repeated_command_repeats_no_tell(kit: ObjectKit) -> None:
     for _ in range(2):
-        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"}, headers=chosen("once"))
+        await kit.call("tally", "a", "tell_other", id="b", method="add", headers=chosen("once"))
         await kit.settle()
     assert await kit.call("tally", "b", "value") == 1
 
@@ -160,8 +160,8 @@ async def test_a_tell_that_is_refused_becomes_a_dead_letter_and_holds_up_no_othe
     kit: ObjectKit, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "put"})
-        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
+        await kit.call("tally", "a", "tell_other", id="b", method="put")
+        await kit.call("tally", "a", "tell_other", id="b", method="add")
         await kit.settle()
     (letter,) = kit.letters.values()
     assert (letter.source, letter.subject) == ("tally:a", "do.tally.b.put")
@@ -173,8 +173,8 @@ async def test_a_tell_that_is_refused_becomes_a_dead_letter_and_holds_up_no_othe
 
 
 async def test_a_tell_that_nobody_settles_in_time_becomes_a_dead_letter(kit: ObjectKit) -> None:
-    await kit.call("tally", "b", "put", {"key": "warm", "value": 1})
-    await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add_slowly"})
+    await kit.call("tally", "b", "put", key="warm", value=1)
+    await kit.call("tally", "a", "tell_other", id="b", method="add_slowly")
     await crash(kit)
     kit.clock.advance(8 * 86_400)
     async with ObjectKit(Tally, store=kit.store, clock=kit.clock) as successor:
@@ -288,7 +288,7 @@ async def test_what_is_not_sent_yet_stays_when_something_else_was() -> None:
     store = ClearingStore()
     async with ObjectKit(Tally, store=store, bus=BrokenBus()) as kit:
         await kit.call("tally", "a", "add_loudly")
-        await kit.call("tally", "a", "tell_other", {"id": "b", "method": "add"})
+        await kit.call("tally", "a", "tell_other", id="b", method="add")
         await until(lambda: len(store.documents["tally"]["a"]["outbox"]) == 1)
         await crash(kit)
         kit.bus.broken = False

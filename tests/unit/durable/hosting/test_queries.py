@@ -83,7 +83,7 @@ async def test_a_page_of_large_states_reads_about_one_answer_and_its_cursor_reac
         put(kit.store, "tally", 20, tags=["x" * LARGE])
         seen, cursor = [], None
         while True:
-            page = await kit.query("tally", "list", {"limit": 20, "cursor": cursor})
+            page = await kit.query("tally", "list", limit=20, cursor=cursor)
             seen += [item["id"] for item in page["items"]]
             cursor = page["next_cursor"]
             if cursor is None:
@@ -103,9 +103,9 @@ async def test_a_list_that_shows_no_states_reads_none() -> None:
 async def test_a_search_of_large_states_stops_reading_and_its_cursor_reaches_the_rest() -> None:
     async with ObjectKit(BookDO, store=RecordingStore()) as kit:
         put(kit.store, "book", 100, title="t", text="x" * LARGE)
-        first = await kit.query("book", "titles", {"limit": 100})
+        first = await kit.query("book", "titles", limit=100)
         assert 30 < len(first["items"]) < 60
-        rest = await kit.query("book", "titles", {"limit": 100, "cursor": first["next_cursor"]})
+        rest = await kit.query("book", "titles", limit=100, cursor=first["next_cursor"])
         shown = [item["id"] for item in (*first["items"], *rest["items"])]
         assert shown == [f"o{number:03}" for number in range(len(shown))]
 
@@ -113,14 +113,14 @@ async def test_a_search_of_large_states_stops_reading_and_its_cursor_reaches_the
 async def test_a_view_that_would_read_too_much_is_told_so() -> None:
     async with ObjectKit(BookDO, store=RecordingStore()) as kit:
         put(kit.store, "book", 400, text="x" * LARGE)
-        assert await kit.query("book", "count", {"limit": 100}) == 100
-        assert (await failure(kit.query("book", "count", {"limit": 400}))).code == "too-large"
+        assert await kit.query("book", "count", limit=100) == 100
+        assert (await failure(kit.query("book", "count", limit=400))).code == "too-large"
 
 
 async def test_the_loop_turns_while_a_large_page_is_assembled() -> None:
     async with ObjectKit(Tally, limits=Limits(answer=64 * 1024 * 1024)) as kit:
         put(kit.store, "tally", 40, tags=["x" * 40] * 25_000)
-        listing = asyncio.ensure_future(kit.query("tally", "list", {"limit": 40}))
+        listing = asyncio.ensure_future(kit.query("tally", "list", limit=40))
         await until(lambda: kit.runtime.environment.slices.busy)
         turns = 0
         while not listing.done():

@@ -144,7 +144,7 @@ class Fleet:
 
     async def set(self, kit: ObjectKit, euros: float, id: str = "a", **more: Any) -> Any:
         await self.take_over(kit)
-        return await kit.call("price", id, "set", {"euros": euros, **more})
+        return await kit.call("price", id, "set", **{"euros": euros, **more})
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ async def test_the_newer_version_reads_requests_and_states_of_the_older(fleet: F
     await fleet.take_over(fleet.new)
     read = await fleet.new.call("price", "a", "euros")
     # A caller of the older version doesn't know of currencies.
-    answered = await fleet.new.call("price", "a", "set", {"euros": 2.5})
+    answered = await fleet.new.call("price", "a", "set", euros=2.5)
     state = (await fleet.new.call("price", "a", "_read"))["state"]
 
     assert (read, answered, state) == (1.5, 2.5, {"cents": 250, "currency": "EUR", "rung": 0})
@@ -167,17 +167,17 @@ async def test_the_newer_version_reads_requests_and_states_of_the_older(fleet: F
 
 async def test_a_request_that_the_older_version_has_done_is_not_done_again(fleet: Fleet) -> None:
     await fleet.take_over(fleet.old)
-    done = await fleet.old.call("price", "a", "set", {"euros": 1.0}, headers=chosen("r"))
-    await fleet.old.call("price", "a", "set", {"euros": 2.0})
+    done = await fleet.old.call("price", "a", "set", euros=1.0, headers=chosen("r"))
+    await fleet.old.call("price", "a", "set", euros=2.0)
     await fleet.take_over(fleet.new)
-    repeated = await fleet.new.call("price", "a", "set", {"euros": 1.0}, headers=chosen("r"))
+    repeated = await fleet.new.call("price", "a", "set", euros=1.0, headers=chosen("r"))
 
     assert (done, repeated, await fleet.new.call("price", "a", "euros")) == (1.0, 1.0, 2.0)
 
 
 async def test_an_alarm_of_the_older_version_rings_in_the_newer(fleet: Fleet) -> None:
     await fleet.take_over(fleet.old)
-    await fleet.old.call("price", "a", "ring_in", {"seconds": 60.0})
+    await fleet.old.call("price", "a", "ring_in", seconds=60.0)
     await fleet.take_over(fleet.new)
     await fleet.new.advance(61.0)
 
@@ -200,9 +200,9 @@ async def test_the_older_version_leaves_a_newer_state_to_others_and_says_so_once
     caplog.set_level(logging.WARNING)
     await fleet.set(fleet.new, 1.5)
     await fleet.take_over(fleet.old)
-    refused = [await failure(fleet.old.call("price", "a", method, args)) for _ in range(3)]
+    refused = [await failure(fleet.old.call("price", "a", method, **args)) for _ in range(3)]
     # An object of another partition is served as ever.
-    await fleet.old.call("price", "b", "set", {"euros": 4.0})
+    await fleet.old.call("price", "b", "set", euros=4.0)
 
     assert [(each.code, each.retryable) for each in refused] == [("moved", True)] * 3
     assert fleet.old.declined == [("price", partition("price", "a"))]
@@ -215,7 +215,7 @@ async def test_the_older_version_leaves_a_newer_state_to_others_and_says_so_once
 
 async def test_an_alarm_of_a_newer_state_makes_the_older_version_decline_it(fleet: Fleet) -> None:
     await fleet.take_over(fleet.new)
-    await fleet.new.call("price", "a", "ring_in", {"seconds": 60.0})
+    await fleet.new.call("price", "a", "ring_in", seconds=60.0)
     await fleet.take_over(fleet.old)
     fleet.old.clock.advance(61.0)
     fleet.old.catalogue.wake("price", "a", alarm=True)

@@ -40,7 +40,7 @@ class Note(BaseDurableObject[NoteState], type="note", schema_version=2):
 
 
 async def load(kit: ObjectKit, id: str = "n", caller: Principal = OF_OWNER, **args: Any) -> Any:
-    return await kit.call("note", id, "_load", args, caller=caller)
+    return await kit.call("note", id, "_load", **args, caller=caller)
 
 
 async def read(kit: ObjectKit, id: str = "n") -> Any:
@@ -49,7 +49,7 @@ async def read(kit: ObjectKit, id: str = "n") -> Any:
 
 async def failure(kit: ObjectKit, method: str = "_load", caller: Principal = OF_OWNER, **args: Any) -> str:
     with pytest.raises(Failure) as raised:
-        await kit.call("note", "n", method, args, caller=caller)
+        await kit.call("note", "n", method, **args, caller=caller)
     return raised.value.code
 
 
@@ -58,51 +58,51 @@ async def test_a_loaded_object_is_what_was_stored() -> None:
         assert await load(kit, state={"text": "tea"}, schema=2, created_at=MADE) == "created"
 
         assert (await read(kit))["created_at"].startswith("2020-01-02T03:04:05")
-        assert await kit.call("note", "n", "append", {"text": "!"}) == "tea!"
+        assert await kit.call("note", "n", "append", text="!") == "tea!"
 
 
 async def test_an_older_state_is_upcast() -> None:
     async with ObjectKit(Note) as kit:
         await load(kit, state={"title": "tea"}, schema=1)
 
-        assert await kit.call("note", "n", "append", {"text": "!"}) == "TEA!"
+        assert await kit.call("note", "n", "append", text="!") == "TEA!"
 
 
 async def test_a_replaced_object_goes_on_with_its_version_and_outcomes() -> None:
     async with ObjectKit(Note) as kit:
         once = {"headers": {"Request-Id": "once"}}
-        await kit.call("note", "n", "append", {"text": "a"}, **once)
+        await kit.call("note", "n", "append", text="a", **once)
         before = await read(kit)
 
         assert await load(kit, state={"text": "b"}, schema=2, on_conflict="replace") == "replaced"
 
         assert (await read(kit))["version"] == before["version"] + 1
         assert (await read(kit))["created_at"] == before["created_at"]
-        assert await kit.call("note", "n", "append", {"text": "a"}, **once) == "a"
-        assert await kit.call("note", "n", "append", {"text": "c"}) == "bc"
+        assert await kit.call("note", "n", "append", text="a", **once) == "a"
+        assert await kit.call("note", "n", "append", text="c") == "bc"
 
 
 async def test_an_existing_object_is_kept_unless_it_may_be_replaced() -> None:
     async with ObjectKit(Note) as kit:
-        await kit.call("note", "n", "append", {"text": "mine"})
+        await kit.call("note", "n", "append", text="mine")
 
         assert await failure(kit, state={"text": "b"}, schema=2) == "exists"
         assert await load(kit, state={"text": "b"}, schema=2, on_conflict="skip") == "skipped"
-        assert await kit.call("note", "n", "append", {"text": ""}) == "mine"
+        assert await kit.call("note", "n", "append", text="") == "mine"
 
 
 async def test_a_deleted_object_comes_back() -> None:
     async with ObjectKit(Note) as kit:
-        await kit.call("note", "n", "append", {"text": "a"})
+        await kit.call("note", "n", "append", text="a")
         await kit.call("note", "n", "_delete")
 
         assert await load(kit, state={"text": "b"}, schema=2) == "created"
-        assert await kit.call("note", "n", "append", {"text": ""}) == "b"
+        assert await kit.call("note", "n", "append", text="") == "b"
 
 
 async def test_alarms_are_loaded_with_their_object() -> None:
     async with ObjectKit(Note) as kit:
-        await kit.call("note", "n", "remind", {"in_": 60})
+        await kit.call("note", "n", "remind", in_=60)
         stored = (await kit.store.read("note", ["n"]))["n"].alarms
 
         await load(kit, "other", state={"text": "x"}, schema=2, alarms=stored)
@@ -123,9 +123,7 @@ async def test_a_state_that_the_type_cannot_read_is_refused(method: str, state: 
 
 async def test_a_check_changes_nothing() -> None:
     async with ObjectKit(Note) as kit:
-        assert (
-            await kit.call("note", "n", "_check", {"state": {"text": "x"}, "schema": 2}, caller=OF_OWNER) == "created"
-        )
+        assert await kit.call("note", "n", "_check", state={"text": "x"}, schema=2, caller=OF_OWNER) == "created"
 
         assert await kit.store.read("note", ["n"]) == {}
 

@@ -47,7 +47,7 @@ def test_any_json_is_the_same_after_it_was_stored(value: dict[str, Any]) -> None
 def test_any_json_comes_back_from_an_object_that_another_process_wrote(value: dict[str, Any]) -> None:
     async def write_and_read() -> Any:
         async with ObjectKit(Tally) as kit:
-            await kit.call("tally", "a", "_create", {"state": {"free": value}})
+            await kit.call("tally", "a", "_create", state={"free": value})
             async with ObjectKit(Tally, store=kit.store) as successor:
                 return (await successor.call("tally", "a", "everything"))["free"]
 
@@ -115,7 +115,7 @@ async def test_a_state_that_cannot_be_stored_is_logged_by_name_and_undone(
 ) -> None:
     async with ObjectKit(Tally, strict=False) as kit:
         await kit.call("tally", "a", "add")
-        refused = await failure(kit.call("tally", "a", "bury_key", {"hazard": hazard}))
+        refused = await failure(kit.call("tally", "a", "bury_key", hazard=hazard))
         assert (refused.code, refused.status) == ("internal", 500)
         assert f"tally:a.bury_key raised (error {refused.error_id})" in caplog.text
         assert f"the state of Tally can't be stored: {field}: " in caplog.text
@@ -127,7 +127,7 @@ async def test_a_value_that_its_caller_may_nest_can_be_stored_somewhat_deeper(ki
     deep: Any = 1
     for _ in range(codec.MAX_DEPTH - 1):
         deep = [deep]
-    assert await kit.call("tally", "a", "put", {"key": "k", "value": deep}) == {"k": deep}
+    assert await kit.call("tally", "a", "put", key="k", value=deep) == {"k": deep}
     await kit.call("tally", "a", "nest")
     async with ObjectKit(Tally, store=kit.store) as successor:
         assert (await successor.call("tally", "a", "everything"))["free"] == {"in": {"k": deep}}

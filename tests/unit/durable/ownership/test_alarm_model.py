@@ -155,9 +155,9 @@ class Product:
                 "payload": {"fails": step.fails},
             }
             retry = {"max_attempts": step.attempts, "backoff": BACKOFF, "max_backoff": LONGEST}
-            await self.kit.call("bell", "a", "set", {"name": step.name, "args": args, "retry": retry})
+            await self.kit.call("bell", "a", "set", name=step.name, args=args, retry=retry)
         elif isinstance(step, Cancel):
-            await self.kit.call("bell", "a", "cancel", {"name": step.name})
+            await self.kit.call("bell", "a", "cancel", name=step.name)
         elif step.outage:
             old = self.kit
             await crash(old)

@@ -34,7 +34,7 @@ async def kit() -> AsyncIterator[ObjectKit]:
 
 
 async def ring(kit: ObjectKit, name: str, id: str = "a", **args: Any) -> None:
-    await kit.call("bell", id, "set", {"name": name, "args": args})
+    await kit.call("bell", id, "set", name=name, args=args)
 
 
 async def rung(kit: ObjectKit, id: str = "a") -> list[tuple[str, float]]:
@@ -67,7 +67,7 @@ async def test_several_alarms_ring_each_at_its_own_time_and_the_document_tells_t
     for name, after in (("c", 30), ("a", 10), ("b", 20)):
         await ring(kit, name, in_=after)
     assert stored(kit)["alarm_at"] == START + 10
-    assert await kit.call("bell", "a", "look", {"name": "b"}) == [
+    assert await kit.call("bell", "a", "look", name="b") == [
         ["a", "b", "c"],
         {"name": "b", "payload": None, "due": START + 20, "attempt": 1, "missed": 0},
     ]
@@ -82,8 +82,8 @@ async def test_the_same_name_replaces_and_cancel_takes_back(kit: ObjectKit) -> N
     await ring(kit, "moved", in_=10)
     await ring(kit, "moved", at=START + 50)
     await ring(kit, "gone", in_=20)
-    assert await kit.call("bell", "a", "cancel", {"name": "gone"}) is True
-    assert await kit.call("bell", "a", "cancel", {"name": "gone"}) is False
+    assert await kit.call("bell", "a", "cancel", name="gone") is True
+    assert await kit.call("bell", "a", "cancel", name="gone") is False
 
     await kit.advance(100)
 
@@ -97,14 +97,14 @@ async def test_a_time_that_is_past_means_now(kit: ObjectKit) -> None:
 
 
 async def test_a_datetime_has_a_zone(kit: ObjectKit) -> None:
-    await kit.call("bell", "a", "set_at", {"name": "spring", "day": 20, "zoned": True})
+    await kit.call("bell", "a", "set_at", name="spring", day=20, zoned=True)
     assert stored(kit)["alarm_at"] == datetime(2027, 3, 20, tzinfo=UTC).timestamp()
-    assert (await failure(kit.call("bell", "a", "set_at", {"name": "spring", "day": 20, "zoned": False}))).field
+    assert (await failure(kit.call("bell", "a", "set_at", name="spring", day=20, zoned=False))).field
 
 
 async def test_a_turn_that_raises_has_set_and_cancelled_nothing(kit: ObjectKit) -> None:
     await ring(kit, "there", in_=10)
-    refused = await failure(kit.call("bell", "a", "set_and_raise", {"name": "new", "args": {"in_": 5}}))
+    refused = await failure(kit.call("bell", "a", "set_and_raise", name="new", args={"in_": 5}))
     assert refused.code == "conflict"
     await kit.advance(60)
     assert await rung(kit) == [("there", 10)]
@@ -142,7 +142,7 @@ async def test_what_no_alarm_can_be_is_refused_by_name(
     kit: ObjectKit, name: str, args: dict[str, Any], field: str
 ) -> None:
     retry = args.pop("retry", None)
-    refused = await failure(kit.call("bell", "a", "set", {"name": name, "args": args, "retry": retry}))
+    refused = await failure(kit.call("bell", "a", "set", name=name, args=args, retry=retry))
     assert refused.code in ("invalid", "too-large")
     assert (refused.field or "").removeprefix("alarm.") == field
     assert stored(kit)["alarms"] is None
@@ -162,7 +162,7 @@ async def test_an_object_has_so_many_alarms_and_bytes_of_them(kit: ObjectKit) ->
 async def test_an_attempt_that_failed_is_undone_and_repeated_with_a_growing_pause(kit: ObjectKit) -> None:
     retry = {"max_attempts": 5, "backoff": 2.0, "max_backoff": 5.0}
     args = {"name": "flaky", "args": {"in_": 10, "payload": {"fails": 3}}, "retry": retry}
-    await kit.call("bell", "a", "set", args)
+    await kit.call("bell", "a", "set", **args)
 
     await kit.advance(10 + 2 + 4)
     assert await rung(kit) == []
@@ -185,7 +185,7 @@ async def test_alarms_that_fail_together_are_repeated_apart_and_each_as_it_was_p
     retry = {"max_attempts": 5, "backoff": 8.0}
     for id in ids:
         args = {"name": "flaky", "args": {"in_": 10, "payload": {"fails": 1}}, "retry": retry}
-        await kit.call("bell", id, "set", args)
+        await kit.call("bell", id, "set", **args)
 
     await kit.advance(10)
 
@@ -198,7 +198,7 @@ async def test_alarms_that_fail_together_are_repeated_apart_and_each_as_it_was_p
 
 async def test_after_the_last_attempt_it_is_a_dead_letter_that_a_replay_sends_again(kit: ObjectKit) -> None:
     args = {"in_": 10, "payload": {"fails": 2, "say": "é"}}
-    await kit.call("bell", "a", "set", {"name": "doomed", "args": args, "retry": {"max_attempts": 2}})
+    await kit.call("bell", "a", "set", name="doomed", args=args, retry={"max_attempts": 2})
 
     await kit.advance(HOUR)
 
@@ -215,7 +215,7 @@ async def test_after_the_last_attempt_it_is_a_dead_letter_that_a_replay_sends_ag
 async def test_a_replay_makes_no_object_that_is_gone_and_is_not_for_people(kit: ObjectKit) -> None:
     args = {"alarm": {"name": "tea"}}
     assert (await failure(kit.request("do.bell.a._alarm", msgspec.json.encode(args)))).code == "not-found"
-    assert (await failure(kit.call("bell", "a", "_alarm", args))).code == "forbidden"
+    assert (await failure(kit.call("bell", "a", "_alarm", **args))).code == "forbidden"
     assert (await failure(kit.call("guest", "a", "_expire"))).code == "forbidden"
 
 
@@ -224,7 +224,9 @@ async def test_a_letter_is_stored_in_the_commit_that_ends_its_alarm(kit: ObjectK
         "bell",
         "a",
         "set",
-        {"name": "doomed", "args": {"in_": 1, "payload": {"fails": 1}}, "retry": {"max_attempts": 1}},
+        name="doomed",
+        args={"in_": 1, "payload": {"fails": 1}},
+        retry={"max_attempts": 1},
     )
     kit.clock.advance(1)
 
@@ -246,7 +248,7 @@ async def test_a_letter_is_stored_in_the_commit_that_ends_its_alarm(kit: ObjectK
 
 async def test_a_handler_that_ends_its_process_does_so_a_limited_number_of_times(kit: ObjectKit) -> None:
     args = {"in_": 10, "payload": {"hangs": True}}
-    await kit.call("bell", "a", "set", {"name": "deadly", "args": args, "retry": {"max_attempts": 3}})
+    await kit.call("bell", "a", "set", name="deadly", args=args, retry={"max_attempts": 3})
     process = kit
     for _ in range(6):
         kit.clock.advance(60)
@@ -276,7 +278,7 @@ async def test_an_alarm_waits_while_its_letter_finds_no_room(kit: ObjectKit) -> 
     async with ObjectKit(Bell, store=kit.store, clock=kit.clock, limits=Limits(outbox=2)) as small:
         request, small.request = small.request, refuse  # type: ignore[method-assign]
         args = {"in_": 1, "every": 1, "catch_up": "all", "payload": {"fails": 1}}
-        await small.call("bell", "a", "set", {"name": "doomed", "args": args, "retry": {"max_attempts": 1}})
+        await small.call("bell", "a", "set", name="doomed", args=args, retry={"max_attempts": 1})
         for _ in range(10):
             small.clock.advance(1)
             small.alarms.ring_due()
@@ -330,7 +332,7 @@ async def test_a_repeating_alarm_keeps_its_regular_times(kit: ObjectKit) -> None
 
 async def test_a_repeating_alarm_goes_on_after_a_dead_letter(kit: ObjectKit) -> None:
     args = {"in_": 10, "every": 60, "payload": {"fails": 2}}
-    await kit.call("bell", "a", "set", {"name": "tick", "args": args, "retry": {"max_attempts": 2}})
+    await kit.call("bell", "a", "set", name="tick", args=args, retry={"max_attempts": 2})
     await kit.advance(80)
     assert [(name, attempt) for name, attempt, _ in Bell.attempts] == [("tick", 1), ("tick", 2)] * 2
     assert len(kit.letters) == 2
@@ -378,7 +380,7 @@ async def test_an_attempt_that_is_late_is_made_whatever_the_policy(kit: ObjectKi
 
 
 async def test_a_handler_may_set_its_own_alarm_anew_and_set_others(kit: ObjectKit) -> None:
-    await kit.call("bell", "a", "follow", {"args": {"in_": 5}})
+    await kit.call("bell", "a", "follow", args={"in_": 5})
     await ring(kit, "self", in_=10, every=1000, payload={"again": 30})
     await kit.advance(12)
     assert stored(kit)["alarm_at"] == START + 15
@@ -388,7 +390,7 @@ async def test_a_handler_may_set_its_own_alarm_anew_and_set_others(kit: ObjectKi
 
 
 async def test_a_handler_that_raises_has_set_no_alarm(kit: ObjectKit) -> None:
-    await kit.call("bell", "a", "follow", {"args": {"in_": 5}})
+    await kit.call("bell", "a", "follow", args={"in_": 5})
     await ring(kit, "flaky", in_=10, payload={"fails": 1})
     await kit.advance(10.5)
     assert list(stored(kit)["alarms"]) == ["flaky"]
@@ -412,7 +414,7 @@ async def test_a_handler_may_delete_its_object(kit: ObjectKit) -> None:
 
 
 async def test_alarms_of_a_founding_commit_ring(kit: ObjectKit) -> None:
-    await kit.call("bell", "a", "found", {"name": "first", "args": {"in_": 10}})
+    await kit.call("bell", "a", "found", name="first", args={"in_": 10})
     assert kit.store.documents["bell"]["a"]["epoch"] == 1
     await kit.advance(10)
     assert await rung(kit) == [("first", 10)]
@@ -458,7 +460,7 @@ async def test_an_object_is_in_memory_when_its_alarm_is_due(kit: ObjectKit) -> N
 
 
 async def test_an_alarm_does_not_ring_before_the_commit_that_sets_it(kit: ObjectKit) -> None:
-    await kit.call("bell", "a", "follow", {"args": {}})
+    await kit.call("bell", "a", "follow", args={})
     gate = asyncio.Event()
     kit.store.faults.append(gate)
     setting = await begun(ring(kit, "now", in_=0))
@@ -545,7 +547,7 @@ async def test_the_service_itself_is_the_caller(kit: ObjectKit) -> None:
         set = Bell.set
 
     async with ObjectKit(Asker) as asker:
-        await asker.call("asker", "a", "set", {"name": "x", "args": {"in_": 1}})
+        await asker.call("asker", "a", "set", name="x", args={"in_": 1})
         await asker.advance(1)
         state = (await asker.call("asker", "a", "_read"))["state"]
         assert state["follow"] == {"caller": "service:test", "service": True}

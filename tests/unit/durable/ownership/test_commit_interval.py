@@ -26,9 +26,9 @@ class Note(BaseDurableObject[NoteState], type="note"):
 
 async def test_commits_that_come_between_two_bulk_writes_share_the_next_one() -> None:
     async with ObjectKit(Note) as kit:
-        await kit.call("note", "first", "write", {"text": "a"})
+        await kit.call("note", "first", "write", text="a")
         writes = kit.store.commits
-        later = [await begun(kit.call("note", f"n{number}", "write", {"text": "b"})) for number in range(8)]
+        later = [await begun(kit.call("note", f"n{number}", "write", text="b")) for number in range(8)]
         unanswered = [call for call in later if not call.done()]
         assert await asyncio.gather(*later) == ["b"] * 8
 
@@ -43,4 +43,4 @@ async def test_a_commit_that_comes_alone_does_not_wait() -> None:
         commit_interval = 3600.0
 
     async with ObjectKit(Rare) as kit, asyncio.timeout(60):
-        assert await kit.call("rare", "a", "write", {"text": "a"}) == "a"
+        assert await kit.call("rare", "a", "write", text="a") == "a"

@@ -32,7 +32,7 @@ class CountingStore(MemoryStore):
 async def test_a_new_object_costs_one_commit_and_nothing_else() -> None:
     store = CountingStore()
     async with ObjectKit(Tally, store=store) as kit:
-        assert await kit.call("tally", "a", "found", {"value": 5}) == 5
+        assert await kit.call("tally", "a", "found", value=5) == 5
         assert await kit.call("tally", "a", "add") == 6
         assert store.asked == 0
     async with ObjectKit(Tally, store=store) as kit:
@@ -42,10 +42,10 @@ async def test_a_new_object_costs_one_commit_and_nothing_else() -> None:
 async def test_one_that_is_there_is_what_the_command_sees() -> None:
     store = MemoryStore()
     async with ObjectKit(Tally, store=store) as kit:
-        await kit.call("tally", "a", "add", {"by": 3})
+        await kit.call("tally", "a", "add", by=3)
         before = store.documents["tally"]["a"]["version"]
     async with ObjectKit(Tally, store=store) as kit:
-        refused = await failure(kit.call("tally", "a", "found", {"value": 5}))
+        refused = await failure(kit.call("tally", "a", "found", value=5))
         await kit.settle()
 
         assert refused.code == "exists"
@@ -57,10 +57,10 @@ async def test_one_that_is_there_is_what_the_command_sees() -> None:
 async def test_nothing_is_answered_before_it_is_known_whether_the_object_is_there() -> None:
     store, gate = MemoryStore(), asyncio.Event()
     async with ObjectKit(Tally, store=store) as kit:
-        await kit.call("tally", "a", "add", {"by": 3})
+        await kit.call("tally", "a", "add", by=3)
     async with ObjectKit(Tally, store=store) as kit:
         store.faults.append(gate)
-        founding = await begun(kit.call("tally", "a", "found", {"value": 5}))
+        founding = await begun(kit.call("tally", "a", "found", value=5))
         adding = await begun(kit.call("tally", "a", "add"))
         seeing = await begun(kit.call("tally", "a", "_read"))
         assert not any(task.done() for task in (founding, adding, seeing))
@@ -74,9 +74,9 @@ async def test_nothing_is_answered_before_it_is_known_whether_the_object_is_ther
 async def test_a_refusal_is_no_answer_before_the_object_is_known() -> None:
     store = MemoryStore()
     async with ObjectKit(Tally, store=store) as kit:
-        await kit.call("tally", "a", "found", {"value": 3})
+        await kit.call("tally", "a", "found", value=3)
     async with ObjectKit(Tally, store=store) as kit:
-        stale = await failure(kit.call("tally", "a", "found", {"value": 5}, headers={"If-Match": '"9"'}))
+        stale = await failure(kit.call("tally", "a", "found", value=5, headers={"If-Match": '"9"'}))
 
         assert (stale.code, "version 1" in stale.detail) == ("precondition-failed", True)
 
@@ -85,21 +85,21 @@ async def test_a_repeat_after_a_crash_gets_what_was_recorded() -> None:
     store = MemoryStore()
     async with ObjectKit(Tally, store=store) as kit:
         store.faults.append("lose")
-        assert await kit.call("tally", "a", "found", {"value": 5}, headers=chosen("r")) == 5
+        assert await kit.call("tally", "a", "found", value=5, headers=chosen("r")) == 5
         await crash(kit)
     async with ObjectKit(Tally, store=store) as kit:
-        assert await kit.call("tally", "a", "found", {"value": 5}, headers=chosen("r")) == 5
+        assert await kit.call("tally", "a", "found", value=5, headers=chosen("r")) == 5
         await kit.settle()
         assert len(kit.bus.events) == 1
 
 
 async def test_after_a_deletion_versions_go_on() -> None:
     async with ObjectKit(Tally) as kit:
-        await kit.call("tally", "a", "found", {"value": 5})
+        await kit.call("tally", "a", "found", value=5)
         await kit.call("tally", "a", "remove")
         store = kit.store
     async with ObjectKit(Tally, store=store) as kit:
-        await kit.call("tally", "a", "found", {"value": 6})
+        await kit.call("tally", "a", "found", value=6)
 
         assert (await kit.call("tally", "a", "_read"))["version"] == 3
 
@@ -123,7 +123,7 @@ async def test_whatever_fails_an_object_is_founded_once_and_each_call_counts_onc
         args = {"value": 100} if method == "found" else {"by": 1}
         while True:
             try:
-                return await kit.call("tally", "a", method, args, headers=chosen(f"r{number}"))
+                return await kit.call("tally", "a", method, **args, headers=chosen(f"r{number}"))
             except Failure as raised:
                 if not raised.retryable:
                     return raised

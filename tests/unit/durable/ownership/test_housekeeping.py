@@ -140,7 +140,7 @@ async def test_a_type_that_does_not_answer_delays_no_events(monkeypatch: pytest.
         kit.request = hang  # type: ignore[method-assign]
         kit.runtime.environment.partitions.leave("tally", [partition("tally", "z")])
         for number in range(5):
-            await kit.call("tally", f"o{number}", "tell_other", {"id": "z", "method": "add"})
+            await kit.call("tally", f"o{number}", "tell_other", id="z", method="add")
         await kit.call("tally", "a", "add_loudly")
         await until(lambda: kit.bus.events)
         await crash(kit)
@@ -274,6 +274,6 @@ async def test_a_batch_of_large_commits_stays_within_its_bytes(monkeypatch: pyte
 
     monkeypatch.setattr(commit, "BATCH_BYTES", 100_000)
     async with ObjectKit(Tally, store=Batches()) as kit:
-        await asyncio.gather(*(kit.call("tally", f"o{number}", "grow", {"bytes": 20_000}) for number in range(20)))
+        await asyncio.gather(*(kit.call("tally", f"o{number}", "grow", bytes=20_000) for number in range(20)))
         assert len(kit.store.sizes) > 4
         assert max(kit.store.sizes) <= 100_000

@@ -70,7 +70,7 @@ class Fleet:
         async with asyncio.timeout(20):
             while True:
                 try:
-                    return await self.kit.call(self._type.object_type, id, method, args, headers=headers)
+                    return await self.kit.call(self._type.object_type, id, method, **args, headers=headers)
                 except Failure as failure:
                     if not failure.retryable:
                         raise

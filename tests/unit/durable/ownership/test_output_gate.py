@@ -122,7 +122,7 @@ async def test_a_call_to_another_object_waits_for_the_commits_of_earlier_turns(
     kit: ObjectKit, hung: asyncio.Event
 ) -> None:
     first = await begun(kit.call("tally", "a", "add"))
-    second = await begun(kit.call("tally", "a", "call_other", {"id": "b", "method": "add"}))
+    second = await begun(kit.call("tally", "a", "call_other", id="b", method="add"))
     assert "b" not in kit.store.documents["tally"]
     hung.set()
     assert [await first, await second] == [2, 1]
@@ -131,7 +131,7 @@ async def test_a_call_to_another_object_waits_for_the_commits_of_earlier_turns(
 async def test_an_old_owner_can_neither_write_nor_answer_what_it_had_under_way(
     kit: ObjectKit, hung: asyncio.Event
 ) -> None:
-    late = await begun(kit.call("tally", "a", "add_loudly", {"by": 100}))
+    late = await begun(kit.call("tally", "a", "add_loudly", by=100))
     async with ObjectKit(Tally, store=kit.store) as successor:
         assert await successor.call("tally", "a", "add") == 2
         hung.set()

@@ -22,14 +22,14 @@ WAITING = {"Call-Chain": "tally:a"}
 @pytest.mark.parametrize("ids", [["a"], ["b", "a"], ["b", "c", "a"]], ids=["itself", "two", "three"])
 async def test_a_circle_of_calls_is_a_deadlock_at_once(kit: ObjectKit, ids: list[str]) -> None:
     async with asyncio.timeout(2):
-        refused = await failure(kit.call("tally", "a", "call_round", {"ids": ids, "method": "add"}))
+        refused = await failure(kit.call("tally", "a", "call_round", ids=ids, method="add"))
     assert (refused.code, refused.status) == ("deadlock", 409)
     assert "tally:a" in refused.detail
     assert await kit.call("tally", "a", "value") == 0
 
 
 async def test_a_chain_of_calls_without_a_circle_is_none(kit: ObjectKit) -> None:
-    assert await kit.call("tally", "a", "call_round", {"ids": ["b", "c", "d"], "method": "value"}) == 0
+    assert await kit.call("tally", "a", "call_round", ids=["b", "c", "d"], method="value") == 0
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ async def test_a_chain_that_is_too_long_or_none_is_refused(kit: ObjectKit, chain
 
 
 async def test_a_reentrant_query_answers_from_the_last_committed_state(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "add", {"by": 5})
+    await kit.call("tally", "a", "add", by=5)
     args = {"id": "a", "method": "committed", "by": 100}
-    assert await kit.call("tally", "a", "call_other", args) == 5
+    assert await kit.call("tally", "a", "call_other", **args) == 5
     assert await kit.call("tally", "a", "committed") == 105
 
 
@@ -71,19 +71,17 @@ async def test_a_call_to_a_type_that_is_unknown_at_first_may_be_repeated(
 
     with monkeypatch.context() as patched:
         patched.setattr(kit, "request", refuse)
-        refused = await failure(
-            kit.call("tally", "a", "call_other", {"id": "b", "method": "add"}, headers=chosen("once"))
-        )
+        refused = await failure(kit.call("tally", "a", "call_other", id="b", method="add", headers=chosen("once")))
     assert refused.code == "unknown-type"
-    assert await kit.call("tally", "a", "call_other", {"id": "b", "method": "add"}, headers=chosen("once")) == 1
+    assert await kit.call("tally", "a", "call_other", id="b", method="add", headers=chosen("once")) == 1
 
 
 async def test_a_reentrant_query_on_an_object_that_is_being_created_answers_from_the_store(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "add", {"by": 3})
+    await kit.call("tally", "a", "add", by=3)
     async with ObjectKit(Tally, store=kit.store) as other:
         gate = asyncio.Event()
         kit.store.faults.append(gate)
-        creation = await begun(other.call("tally", "a", "found", {"value": 5}))
+        creation = await begun(other.call("tally", "a", "found", value=5))
 
         assert await other.call("tally", "a", "committed", headers=WAITING) == 3
         kit.store.down = True
@@ -95,7 +93,7 @@ async def test_a_reentrant_query_on_an_object_that_is_being_created_answers_from
 
 
 async def test_a_reentrant_query_on_an_object_that_is_not_in_memory_answers_from_the_store(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "add", {"by": 3})
+    await kit.call("tally", "a", "add", by=3)
     async with ObjectKit(Tally, store=kit.store) as other:
         assert await other.call("tally", "a", "committed", headers=WAITING) == 3
         assert (await failure(other.call("tally", "a", "value", headers=WAITING))).code == "deadlock"
@@ -104,16 +102,16 @@ async def test_a_reentrant_query_on_an_object_that_is_not_in_memory_answers_from
 
 
 async def test_a_reentrant_query_does_not_trip_over_how_the_state_was_encoded(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "take_share", {"share": 3})
-    assert await kit.call("tally", "a", "call_other", {"id": "a", "method": "committed"}) == 0
+    await kit.call("tally", "a", "take_share", share=3)
+    assert await kit.call("tally", "a", "call_other", id="a", method="committed") == 0
 
 
 @pytest.mark.parametrize("way", ["ask_other", "forward_to"])
 async def test_a_query_reaches_only_queries(kit: ObjectKit, way: str, caplog: pytest.LogCaptureFixture) -> None:
-    await kit.call("tally", "b", "add", {"by": 3})
-    assert await kit.call("tally", "a", way, {"id": "b", "method": "value"}) == 3
+    await kit.call("tally", "b", "add", by=3)
+    assert await kit.call("tally", "a", way, id="b", method="value") == 3
 
-    refused = await failure(kit.call("tally", "a", way, {"id": "b", "method": "add"}))
+    refused = await failure(kit.call("tally", "a", way, id="b", method="add"))
 
     assert (refused.status, refused.code) == (500, "internal")
     assert f"tally:a.{way} raised" in caplog.text
@@ -129,17 +127,17 @@ async def test_a_request_that_asks_for_a_query_reaches_no_command(kit: ObjectKit
 
 async def test_a_repeated_turn_repeats_no_call(kit: ObjectKit) -> None:
     for id in "ab":
-        await kit.call("tally", id, "put", {"key": "warm", "value": 1})
+        await kit.call("tally", id, "put", key="warm", value=1)
     passing = asyncio.Event()
     passing.set()
     kit.store.faults.extend([passing, "fail"])
     args = {"id": "b", "method": "add", "by": 10}
-    refused = await failure(kit.call("tally", "a", "call_other", args, headers=chosen("once")))
+    refused = await failure(kit.call("tally", "a", "call_other", **args, headers=chosen("once")))
     assert refused.code == "unavailable"
     assert [await kit.call("tally", id, "value") for id in "ab"] == [0, 1]
-    assert await kit.call("tally", "a", "call_other", args, headers=chosen("once")) == 1
+    assert await kit.call("tally", "a", "call_other", **args, headers=chosen("once")) == 1
     assert [await kit.call("tally", id, "value") for id in "ab"] == [10, 1]
-    assert await kit.call("tally", "a", "call_other", args, headers=chosen("twice")) == 2
+    assert await kit.call("tally", "a", "call_other", **args, headers=chosen("twice")) == 2
 
 
 class VaultState(msgspec.Struct):
@@ -171,7 +169,7 @@ async def test_a_permission_that_the_service_lacks_is_named_and_no_outcome(
     args = {"ids": ids, "method": "open"}
     async with ObjectKit(Vault) as kit:
         kit.principal = Principal("service:test", ("service",))
-        refused = await failure(kit.call("vault", "a", "call_on", args, headers=chosen("once")))
+        refused = await failure(kit.call("vault", "a", "call_on", **args, headers=chosen("once")))
         kit.principal = SERVICE
 
         assert (refused.code, refused.status) == ("forbidden", 403)
@@ -180,27 +178,27 @@ async def test_a_permission_that_the_service_lacks_is_named_and_no_outcome(
             "the setting AIDEVOS_SERVICE_PERMISSIONS of that service grants it permissions"
         )
         assert refused.detail in caplog.text
-        assert await kit.call("vault", "a", "call_on", args, headers=chosen("once")) == 1
+        assert await kit.call("vault", "a", "call_on", **args, headers=chosen("once")) == 1
 
 
 async def test_a_refusal_by_another_object_is_an_outcome_like_any_other() -> None:
     args = {"ids": ["b"], "method": "refuse"}
     async with ObjectKit(Vault) as kit:
         for _ in range(2):
-            refused = await failure(kit.call("vault", "a", "call_on", args, headers=chosen("once")))
+            refused = await failure(kit.call("vault", "a", "call_on", **args, headers=chosen("once")))
             assert (refused.code, refused.detail) == ("forbidden", "not to you")
         assert len(kit.store.documents["vault"]["a"]["replies"]["chosen"]) == 1
 
 
 async def test_a_callee_s_failure_reaches_the_caller_and_undoes_its_turn(kit: ObjectKit) -> None:
-    refused = await failure(kit.call("tally", "a", "call_other", {"id": "b", "method": "no_such", "by": 5}))
+    refused = await failure(kit.call("tally", "a", "call_other", id="b", method="no_such", by=5))
     assert refused.code == "unknown-method"
     assert await kit.call("tally", "a", "value") == 0
 
 
 async def test_the_callee_has_no_more_time_than_the_caller(kit: ObjectKit) -> None:
     args = {"id": "b", "method": "add_slowly", "by": 5}
-    refused = await failure(kit.call("tally", "a", "call_other", args, headers={"Deadline": "30"}))
+    refused = await failure(kit.call("tally", "a", "call_other", **args, headers={"Deadline": "30"}))
     assert refused.code == "deadline-exceeded"
     async with asyncio.timeout(2):
         assert [await kit.call("tally", id, "value") for id in "ab"] == [0, 0]

@@ -62,7 +62,7 @@ async def test_what_stands_at_a_checkpoint_is_committed_and_sent_before_the_turn
 async def test_a_turn_that_fails_goes_back_to_its_checkpoint(gate: asyncio.Event) -> None:
     gate.set()
     async with ObjectKit(Steps) as kit:
-        assert (await failure(kit.call("steps", "one", "go", {"fail": True}))).code == "conflict"
+        assert (await failure(kit.call("steps", "one", "go", fail=True))).code == "conflict"
         assert await kit.call("steps", "one", "steps") == ["first"]
 
 

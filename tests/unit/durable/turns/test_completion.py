@@ -42,14 +42,14 @@ def replies(kit: ObjectKit, id: str = "a") -> dict[str, Any]:
 async def test_a_repeat_gets_the_recorded_result_or_error(kit: ObjectKit, headers: dict[str, str], after: str) -> None:
     error = numbered("b", 1) if "Request-Ack" in headers else chosen("error")
     assert await kit.call("tally", "a", "add", headers=headers) == 1
-    refused = await failure(kit.call("tally", "a", "spoil", {"how": "failure"}, headers=error))
-    await kit.call("tally", "a", "add", {"by": 10})
+    refused = await failure(kit.call("tally", "a", "spoil", how="failure", headers=error))
+    await kit.call("tally", "a", "add", by=10)
     if after == "after a crash":
         await crash(kit)
         kit = ObjectKit(Tally, store=kit.store)
     turns = Tally.turns
     assert await kit.call("tally", "a", "add", headers=headers) == 1
-    again = await failure(kit.call("tally", "a", "spoil", {"how": "failure"}, headers=error))
+    again = await failure(kit.call("tally", "a", "spoil", how="failure", headers=error))
     assert again.problem == refused.problem
     assert Tally.turns == turns
     assert await kit.call("tally", "a", "value") == 11
@@ -65,22 +65,22 @@ async def test_a_failed_precondition_stays_failed_for_a_late_copy(kit: ObjectKit
 
 @pytest.mark.parametrize("headers", IDS, ids=["chosen", "numbered"])
 async def test_an_id_that_was_used_for_another_request_is_refused(kit: ObjectKit, headers: dict[str, str]) -> None:
-    await kit.call("tally", "a", "add", {"by": 1}, headers=headers)
+    await kit.call("tally", "a", "add", by=1, headers=headers)
     for method, args, more in (
         ("add", {"by": 2}, {}),
         ("add_loudly", {"by": 1}, {}),
         ("add", {"by": 1}, {"If-Match": "*"}),
     ):
-        refused = await failure(kit.call("tally", "a", method, args, headers=headers | more))
+        refused = await failure(kit.call("tally", "a", method, **args, headers=headers | more))
         assert (refused.code, refused.status, refused.field) == ("request-id-reused", 422, "Request-Id")
     assert await kit.call("tally", "a", "value") == 1
 
 
 @pytest.mark.parametrize("headers", IDS, ids=["chosen", "numbered"])
 async def test_a_caller_can_neither_read_nor_block_another_s_reply(kit: ObjectKit, headers: dict[str, str]) -> None:
-    assert await kit.call("tally", "a", "add", {"by": 5}, caller=ALICE, headers=headers) == 5
-    assert await kit.call("tally", "a", "add", {"by": 5}, caller=BOB, headers=headers) == 10
-    assert await kit.call("tally", "a", "add", {"by": 5}, caller=ALICE, headers=headers) == 5
+    assert await kit.call("tally", "a", "add", by=5, caller=ALICE, headers=headers) == 5
+    assert await kit.call("tally", "a", "add", by=5, caller=BOB, headers=headers) == 10
+    assert await kit.call("tally", "a", "add", by=5, caller=ALICE, headers=headers) == 5
 
 
 async def test_an_acknowledgement_drops_the_client_s_own_records_and_no_other_s(kit: ObjectKit) -> None:
@@ -155,7 +155,7 @@ async def test_chosen_ids_move_to_the_archive_and_are_still_found(where: str, re
         for first in (kit, ObjectKit(Tally, store=kit.store)):
             assert await first.call("tally", "a", "add", headers=chosen("id0")) == 1
             assert await first.call("tally", "a", "add", headers=chosen(f"id{count - 1}")) == count
-            reused = await failure(first.call("tally", "a", "add", {"by": 7}, headers=chosen("id0")))
+            reused = await failure(first.call("tally", "a", "add", by=7, headers=chosen("id0")))
             assert reused.code == "request-id-reused"
             assert await first.call("tally", "a", "value") == count
     if where == "mongo":
@@ -213,7 +213,7 @@ async def test_a_document_stays_below_the_store_s_limit_and_no_result_is_lost() 
     async def insist(bytes: int, headers: dict[str, str]) -> str:
         while True:
             try:
-                result: str = await kit.call("tally", "a", "blob", {"bytes": bytes}, headers=headers)
+                result: str = await kit.call("tally", "a", "blob", bytes=bytes, headers=headers)
             except Failure as refused:
                 assert refused.code == "overloaded"  # noqa: PT017
                 await asyncio.sleep(0.001)
@@ -222,8 +222,8 @@ async def test_a_document_stays_below_the_store_s_limit_and_no_result_is_lost() 
 
     store = MeasuringStore()
     async with ObjectKit(Tally, store=store, bus=DownBus()) as kit:
-        await kit.call("tally", "a", "grow", {"bytes": MIB - 4096})
-        await kit.call("tally", "a", "blob", {"bytes": 0, "emitted": 2 * MIB - 4096})
+        await kit.call("tally", "a", "grow", bytes=MIB - 4096)
+        await kit.call("tally", "a", "blob", bytes=0, emitted=2 * MIB - 4096)
         sizes = [int(2.95 * MIB), int(3.95 * MIB)]
         wanted = [(size, numbered("a", size)) for size in sizes] + [(size, chosen(str(size))) for size in sizes]
         results = await asyncio.gather(*(insist(size, headers) for size, headers in wanted))
@@ -237,15 +237,14 @@ async def test_a_document_stays_below_the_store_s_limit_and_no_result_is_lost() 
 async def test_a_turn_that_can_never_fit_the_document_is_refused_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(effects, "DOCUMENT_BYTES", MIB + MIB // 2)
     async with ObjectKit(Tally) as kit:
-        refused = await failure(kit.call("tally", "a", "blob", {"bytes": MIB}, headers=chosen("large")))
+        refused = await failure(kit.call("tally", "a", "blob", bytes=MIB, headers=chosen("large")))
         assert refused.code == "too-large"
         assert await kit.call("tally", "a", "add", headers=chosen("small")) == 1
 
 
 @pytest.mark.parametrize("bytes", [2 * LARGE, 7 * MIB // 2])
 async def test_a_large_result_moves_to_the_archive_at_once_and_is_still_found(kit: ObjectKit, bytes: int) -> None:
-    blob: Any = ("tally", "a", "blob", {"bytes": bytes})
-    result = await kit.call(*blob, headers=numbered("a", 1))
+    result = await kit.call("tally", "a", "blob", bytes=bytes, headers=numbered("a", 1))
     await until(lambda: not kit.runtime.tasks.running)
     await kit.settle()
     assert len(bson.encode(kit.store.documents["tally"]["a"])) < 4096
@@ -253,30 +252,32 @@ async def test_a_large_result_moves_to_the_archive_at_once_and_is_still_found(ki
     assert await kit.call("tally", "a", "add", headers=numbered("b", 1)) == 1
     async with ObjectKit(Tally, store=kit.store) as successor:
         for owner in (kit, successor):
-            assert await owner.call(*blob, headers=numbered("a", 1)) == result
-            reused = await failure(owner.call("tally", "a", "blob", {"bytes": 1}, headers=numbered("a", 1)))
+            assert await owner.call("tally", "a", "blob", bytes=bytes, headers=numbered("a", 1)) == result
+            reused = await failure(owner.call("tally", "a", "blob", bytes=1, headers=numbered("a", 1)))
             assert reused.code == "request-id-reused"
         assert Tally.turns == 2
         assert await successor.call("tally", "a", "add", headers=numbered("a", 2, 2)) == 2
-        assert (await failure(successor.call(*blob, headers=numbered("a", 1)))).code == "stale"
+        late = await failure(successor.call("tally", "a", "blob", bytes=bytes, headers=numbered("a", 1)))
+        assert late.code == "stale"
 
 
 async def test_a_large_result_of_a_client_that_moved_too_is_found_or_known_to_be_gone() -> None:
     limits = Limits(records=Bounds(clients=1))
     async with ObjectKit(Tally, limits=limits) as kit:
-        result = await kit.call("tally", "a", "blob", {"bytes": 2 * LARGE}, headers=numbered("a", 1))
+        result = await kit.call("tally", "a", "blob", bytes=2 * LARGE, headers=numbered("a", 1))
         for name in "bcd":
             await kit.call("tally", "a", "add", headers=numbered(name, 1))
             await until(lambda: not kit.runtime.tasks.running)
         await kit.settle()
         assert len(replies(kit)["clients"]) == 1
         async with ObjectKit(Tally, store=kit.store, limits=limits) as successor:
-            repeat: Any = ("tally", "a", "blob", {"bytes": 2 * LARGE})
-            assert await successor.call(*repeat, headers=numbered("a", 1)) == result
+            assert await successor.call("tally", "a", "blob", bytes=2 * LARGE, headers=numbered("a", 1)) == result
         (name,) = [name for name in kit.store._archive if name[2].startswith("results-")]
         del kit.store._archive[name]
         async with ObjectKit(Tally, store=kit.store, limits=limits) as successor:
-            gone: Failure = await failure(successor.call(*repeat, headers=numbered("a", 1)))
+            gone: Failure = await failure(
+                successor.call("tally", "a", "blob", bytes=2 * LARGE, headers=numbered("a", 1))
+            )
             assert gone.code == "stale"
         assert Tally.turns == 4
 
@@ -363,7 +364,7 @@ async def test_a_record_on_a_tombstone_keeps_the_document_from_being_purged(kit:
     await kit.call("tally", "a", "remove")
     kit.clock.advance(DAY)
     headers = chosen("late")
-    refused = await failure(kit.call("tally", "a", "spoil", {"how": "failure"}, headers=headers))
+    refused = await failure(kit.call("tally", "a", "spoil", how="failure", headers=headers))
     assert refused.code == "conflict"
     assert await kit.store.purge("tally", range(PARTITIONS), timestamp(kit.clock.now() - 1)) == 0
     assert await kit.store.purge("tally", range(PARTITIONS), timestamp(kit.clock.now() + 1)) == 1

@@ -82,7 +82,7 @@ async def versions(kit: ObjectKit, id: str = "a", type: str = "page") -> list[di
     found: list[dict[str, Any]] = []
     cursor = None
     while True:
-        page = await kit.call(type, id, "_versions", {"limit": 7, "cursor": cursor})
+        page = await kit.call(type, id, "_versions", limit=7, cursor=cursor)
         found += page["items"]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -93,7 +93,7 @@ async def texts(kit: ObjectKit, id: str = "a", type: str = "page") -> dict[int, 
     """Return the text of each version, or None for a deletion."""
     found = {}
     for version in reversed(await versions(kit, id, type)):
-        state = (await kit.call(type, id, "_read_version", {"version": version["version"]}))["state"]
+        state = (await kit.call(type, id, "_read_version", version=version["version"]))["state"]
         found[version["version"]] = None if state is None else state["text"]
     return found
 
@@ -105,9 +105,9 @@ async def kit() -> Any:
 
 
 async def test_each_version_is_kept_with_its_time_caller_method_and_request(kit: ObjectKit) -> None:
-    await kit.call("page", "a", "write", {"text": "one"}, caller=ALICE, headers=chosen("first"))
+    await kit.call("page", "a", "write", text="one", caller=ALICE, headers=chosen("first"))
     kit.clock.advance(60.0)
-    await kit.call("page", "a", "write", {"text": "two"})
+    await kit.call("page", "a", "write", text="two")
 
     newest, oldest = await versions(kit)
     assert (oldest["version"], oldest["caller"], oldest["method"]) == (1, "alice", "write")
@@ -119,19 +119,19 @@ async def test_each_version_is_kept_with_its_time_caller_method_and_request(kit:
 
 async def test_a_history_costs_no_commit_and_a_turn_without_a_new_version_adds_nothing(kit: ObjectKit) -> None:
     for text in ("one", "one"):
-        await kit.call("page", "a", "write", {"text": text})
+        await kit.call("page", "a", "write", text=text)
     await kit.call("page", "a", "mark")
-    await failure(kit.call("page", "a", "fail", {"text": "never"}))
+    await failure(kit.call("page", "a", "fail", text="never"))
     assert kit.store.commits == 2
     assert await texts(kit) == {1: "one"}
 
-    await kit.call("page", "a", "write_twice", {"first": "two", "last": "three"})
+    await kit.call("page", "a", "write_twice", first="two", last="three")
     assert await texts(kit) == {1: "one", 2: "two", 3: "three"}
 
 
 async def test_turns_that_share_a_commit_are_all_in_the_history(kit: ObjectKit) -> None:
     kit.store.faults.append(gate := asyncio.Event())
-    calls = [asyncio.create_task(kit.call("page", "a", "write", {"text": f"{n}"})) for n in range(10)]
+    calls = [asyncio.create_task(kit.call("page", "a", "write", text=f"{n}")) for n in range(10)]
     await quiet()
     gate.set()
     await asyncio.gather(*calls)
@@ -141,7 +141,7 @@ async def test_turns_that_share_a_commit_are_all_in_the_history(kit: ObjectKit) 
 
 async def test_older_versions_move_to_the_collection_and_only_the_newest_are_kept(kit: ObjectKit) -> None:
     for number in range(1, 251):
-        await kit.call("page", "a", "write", {"text": f"{number}"})
+        await kit.call("page", "a", "write", text=f"{number}")
     await kit.settle()
     document = kit.store.documents["page"]["a"]["history"]
     assert len(document["entries"]) <= history.IN_DOCUMENT + 1
@@ -150,7 +150,7 @@ async def test_older_versions_move_to_the_collection_and_only_the_newest_are_kep
     assert min(kit.store.versions["page", "a"]) > 100
 
     assert await texts(kit) == {number: f"{number}" for number in range(151, 251)}
-    assert (await failure(kit.call("page", "a", "_read_version", {"version": 150}))).code == "not-found"
+    assert (await failure(kit.call("page", "a", "_read_version", version=150))).code == "not-found"
     await crash(kit)
     async with ObjectKit(Page, store=kit.store) as next_owner:
         assert await texts(next_owner) == {number: f"{number}" for number in range(151, 251)}
@@ -160,7 +160,7 @@ async def test_older_versions_move_to_the_collection_and_only_the_newest_are_kep
 async def test_large_versions_are_compressed_and_the_document_stays_small(kit: ObjectKit) -> None:
     text = "long " * 20_000
     for number in range(40):
-        await kit.call("page", "a", "write", {"text": f"{number} {text}"})
+        await kit.call("page", "a", "write", text=f"{number} {text}")
     document = kit.store.documents["page"]["a"]
     assert sum(len(entry["d"]) for entry in document["history"]["entries"].values()) < history.BYTES_IN_DOCUMENT
     assert await texts(kit) == {number + 1: f"{number} {text}" for number in range(40)}
@@ -181,26 +181,24 @@ async def test_versions_wait_in_the_document_while_they_can_t_be_moved(kit: Obje
 
     store.keep_versions = fail_first
     for number in range(1, 41):
-        await kit.call("page", "a", "write", {"text": f"{number}"})
+        await kit.call("page", "a", "write", text=f"{number}")
     await until(lambda: tries == 3)
-    await kit.call("page", "a", "write", {"text": "41"})
+    await kit.call("page", "a", "write", text="41")
     assert len(store.documents["page"]["a"]["history"]["entries"]) < 10
     assert await texts(kit) == {number: f"{number}" for number in range(1, 42)}
 
 
 async def test_restoring_makes_a_new_version_and_obeys_the_rules_of_a_command(kit: ObjectKit) -> None:
     for text in ("one", "two"):
-        await kit.call("page", "a", "write", {"text": text})
+        await kit.call("page", "a", "write", text=text)
     stale = chosen("stale", **{"If-Match": '"1"'})
-    assert (await failure(kit.call("page", "a", "_restore", {"version": 1}, headers=stale))).code == (
-        "precondition-failed"
-    )
-    assert (await failure(kit.call("page", "a", "_restore", {"version": 1}, caller=ALICE))).code == "forbidden"
-    assert (await failure(kit.call("page", "a", "_restore", {"version": 9}))).code == "not-found"
+    assert (await failure(kit.call("page", "a", "_restore", version=1, headers=stale))).code == ("precondition-failed")
+    assert (await failure(kit.call("page", "a", "_restore", version=1, caller=ALICE))).code == "forbidden"
+    assert (await failure(kit.call("page", "a", "_restore", version=9))).code == "not-found"
 
     fresh = chosen("again", **{"If-Match": '"2"'})
     for _ in range(2):
-        restored = await kit.call("page", "a", "_restore", {"version": 1}, headers=fresh)
+        restored = await kit.call("page", "a", "_restore", version=1, headers=fresh)
         assert (restored["version"], restored["state"]) == (3, {"text": "one", "marks": 101})
     assert await texts(kit) == {1: "one", 2: "two", 3: "one"}
     assert await kit.call("page", "a", "undo") == "two"
@@ -209,28 +207,28 @@ async def test_restoring_makes_a_new_version_and_obeys_the_rules_of_a_command(ki
 
 async def test_a_query_restores_nothing() -> None:
     async with ObjectKit(Page, strict=False) as kit:
-        await kit.call("page", "a", "write", {"text": "one"})
+        await kit.call("page", "a", "write", text="one")
         assert (await failure(kit.call("page", "a", "undo_in_a_query"))).code == "internal"
 
 
 async def test_a_deleted_object_can_be_restored_and_a_new_one_has_a_history_of_its_own(kit: ObjectKit) -> None:
-    await kit.call("page", "a", "write", {"text": "one"})
+    await kit.call("page", "a", "write", text="one")
     await kit.call("page", "a", "remove")
     assert await texts(kit) == {1: "one", 2: None}
-    assert (await failure(kit.call("page", "a", "_restore", {"version": 2}))).code == "conflict"
-    assert (await kit.call("page", "a", "_restore", {"version": 1}))["version"] == 3
+    assert (await failure(kit.call("page", "a", "_restore", version=2))).code == "conflict"
+    assert (await kit.call("page", "a", "_restore", version=1))["version"] == 3
     assert await texts(kit) == {1: "one", 2: None, 3: "one"}
 
     await kit.call("page", "a", "remove")
-    await kit.call("page", "a", "write", {"text": "another"})
+    await kit.call("page", "a", "write", text="another")
     assert await texts(kit) == {5: "another"}
-    assert (await failure(kit.call("page", "a", "_read_version", {"version": 1}))).code == "not-found"
+    assert (await failure(kit.call("page", "a", "_read_version", version=1))).code == "not-found"
     assert (await failure(kit.call("page", "b", "_versions"))).code == "not-found"
 
 
 async def test_the_history_is_purged_with_the_tombstone(kit: ObjectKit) -> None:
     for number in range(100):
-        await kit.call("page", "a", "write", {"text": f"{number}"})
+        await kit.call("page", "a", "write", text=f"{number}")
     await kit.call("page", "a", "remove")
     assert kit.store.versions["page", "a"]
     kit.clock.advance(Limits().records.tell_age + 1)
@@ -241,28 +239,28 @@ async def test_the_history_is_purged_with_the_tombstone(kit: ObjectKit) -> None:
 
 async def test_forgetting_erases_all_versions_before(kit: ObjectKit) -> None:
     for number in range(100):
-        await kit.call("page", "a", "write", {"text": f"{number}"})
+        await kit.call("page", "a", "write", text=f"{number}")
     await kit.settle()
     await kit.call("page", "a", "erase")
     assert await texts(kit) == {100: "99"}
     assert not kit.store.versions["page", "a"]
-    await kit.call("page", "a", "erase", {"text": "new"})
+    await kit.call("page", "a", "erase", text="new")
     assert await texts(kit) == {101: "new"}
     assert list(kit.store.documents["page"]["a"]["history"]["entries"]) == ["101"]
 
 
 async def test_versions_are_compared_as_json_patches(kit: ObjectKit) -> None:
     for text in ("one", "two"):
-        await kit.call("page", "a", "write", {"text": text})
+        await kit.call("page", "a", "write", text=text)
     change = {"op": "replace", "path": "/text", "value": "two"}
-    compared = await kit.call("page", "a", "_compare_versions", {"before": 1})
+    compared = await kit.call("page", "a", "_compare_versions", before=1)
     assert compared == {"before": 1, "after": 2, "patch": [change]}
-    compared = await kit.call("page", "a", "_compare_versions", {"before": 2, "after": 1})
+    compared = await kit.call("page", "a", "_compare_versions", before=2, after=1)
     assert compared["patch"] == [change | {"value": "one"}]
 
 
 async def test_reentrant_queries_see_committed_versions(kit: ObjectKit) -> None:
-    await kit.call("page", "a", "write", {"text": "one"}, caller=ALICE)
+    await kit.call("page", "a", "write", text="one", caller=ALICE)
     assert await kit.call("page", "a", "authors", headers={"Call-Chain": "page:a"}) == ["alice"]
 
 
@@ -272,10 +270,10 @@ async def test_an_age_bounds_the_history_but_the_newest_version_stays() -> None:
 
     async with ObjectKit(Diary) as kit:
         for text in ("one", "two", "three"):
-            await kit.call("diary", "a", "write", {"text": text})
+            await kit.call("diary", "a", "write", text=text)
             kit.clock.advance(DAY)
         assert await texts(kit, type="diary") == {2: "two", 3: "three"}
-        assert (await failure(kit.call("diary", "a", "_restore", {"version": 1}))).code == "not-found"
+        assert (await failure(kit.call("diary", "a", "_restore", version=1))).code == "not-found"
         kit.clock.advance(10 * DAY)
         assert await texts(kit, type="diary") == {3: "three"}
 
@@ -291,12 +289,12 @@ async def test_old_versions_are_upcast_and_unreadable_ones_are_refused(kit: Obje
             return {"title": 7 if state["text"] == "bad" else state["text"]}
 
     for text in ("good", "bad", "last"):
-        await kit.call("page", "a", "write", {"text": text})
+        await kit.call("page", "a", "write", text=text)
     async with ObjectKit(Book, store=kit.store) as newer:
-        read = await newer.call("page", "a", "_read_version", {"version": 1})
+        read = await newer.call("page", "a", "_read_version", version=1)
         assert (read["state"], read["schema_version"]) == ({"title": "good"}, 1)
-        assert (await failure(newer.call("page", "a", "_read_version", {"version": 2}))).code == "conflict"
-        assert (await newer.call("page", "a", "_restore", {"version": 1}))["state"] == {"title": "good"}
+        assert (await failure(newer.call("page", "a", "_read_version", version=2))).code == "conflict"
+        assert (await newer.call("page", "a", "_restore", version=1))["state"] == {"title": "good"}
 
 
 async def test_a_type_that_begins_to_keep_a_history_keeps_the_version_of_before(kit: ObjectKit) -> None:
@@ -304,11 +302,11 @@ async def test_a_type_that_begins_to_keep_a_history_keeps_the_version_of_before(
         pass
 
     async with ObjectKit(Former, store=kit.store) as former:
-        await former.call("page", "a", "write", {"text": "before"})
+        await former.call("page", "a", "write", text="before")
         assert "history" not in kit.store.documents["page"]["a"]
         assert (await failure(former.call("page", "a", "_versions"))).code == "unknown-method"
     assert await texts(kit) == {1: "before"}
-    await kit.call("page", "a", "write", {"text": "after"})
+    await kit.call("page", "a", "write", text="after")
     assert [each["caller"] for each in await versions(kit)] == ["admin", ""]
     assert await texts(kit) == {1: "before", 2: "after"}
 
@@ -322,13 +320,13 @@ async def test_only_raw_types_show_states_of_versions() -> None:
 
     async with ObjectKit(Hidden, Fixed) as kit:
         for type in ("hidden", "fixed"):
-            await kit.call(type, "a", "write", {"text": "one"})
-            await kit.call(type, "a", "write", {"text": "two"})
+            await kit.call(type, "a", "write", text="one")
+            await kit.call(type, "a", "write", text="two")
             assert len(await versions(kit, type=type)) == 2
             for method, args in (("_read_version", {"version": 1}), ("_compare_versions", {"before": 1})):
-                assert (await failure(kit.call(type, "a", method, args))).code == "forbidden"
-        assert (await kit.call("hidden", "a", "_restore", {"version": 1}))["state"] is None
-        assert (await failure(kit.call("fixed", "a", "_restore", {"version": 1}))).code == "forbidden"
+                assert (await failure(kit.call(type, "a", method, **args))).code == "forbidden"
+        assert (await kit.call("hidden", "a", "_restore", version=1))["state"] is None
+        assert (await failure(kit.call("fixed", "a", "_restore", version=1))).code == "forbidden"
 
 
 @pytest.mark.parametrize("option", [0, -1, 10_001, "soon", "100y", "0s", True, (1, 2), ("1d", 1), (1, "1d", "2d"), 1.5])

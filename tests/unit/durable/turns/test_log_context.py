@@ -33,7 +33,7 @@ class Speaker(BaseDurableObject[Nothing], type="speaker"):
 async def spoken(method: str, headers: dict[str, str], **args: Any) -> list[dict[str, str]]:
     Speaker.lines.clear()
     async with ObjectKit(Speaker) as kit:
-        await kit.call("speaker", "a", method, args, headers=headers)
+        await kit.call("speaker", "a", method, **args, headers=headers)
     return Speaker.lines
 
 

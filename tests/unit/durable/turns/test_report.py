@@ -92,8 +92,8 @@ async def test_a_slow_turn_names_the_method_that_it_waited_for(kit: ObjectKit, s
     headers = {REQUEST_ID: "r-1", **SAMPLED}
 
     await asyncio.gather(
-        kit.call("bell", "a", "hold", {"seconds": 0.05}),
-        kit.call("bell", "a", "hold", {"seconds": 0.001}),
+        kit.call("bell", "a", "hold", seconds=0.05),
+        kit.call("bell", "a", "hold", seconds=0.001),
         kit.call("bell", "a", "ring", headers=headers),
     )
 
@@ -155,7 +155,7 @@ async def test_a_refusal_is_no_error_of_its_span(kit: ObjectKit, spans: list[tup
 async def test_an_alarm_belongs_to_the_trace_of_the_turn_that_set_it(
     kit: ObjectKit, spans: list[tuple[str, Span]]
 ) -> None:
-    await kit.call("bell", "a", "schedule", {"in_": 10.0}, headers=SAMPLED)
+    await kit.call("bell", "a", "schedule", in_=10.0, headers=SAMPLED)
     await kit.advance(10.0)
     await kit.settle()
 
@@ -168,7 +168,7 @@ async def test_an_alarm_belongs_to_the_trace_of_the_turn_that_set_it(
 async def test_an_alarm_that_would_prolong_its_trace_begins_another_one_that_links_to_it(
     kit: ObjectKit, spans: list[tuple[str, Span]], args: dict[str, float]
 ) -> None:
-    await kit.call("bell", "a", "schedule", args, headers=SAMPLED)
+    await kit.call("bell", "a", "schedule", **args, headers=SAMPLED)
     await kit.advance(args["in_"])
     await kit.settle()
 
@@ -181,7 +181,7 @@ async def test_an_alarm_that_would_prolong_its_trace_begins_another_one_that_lin
 async def test_an_alarm_that_an_alarm_has_set_begins_a_trace_of_its_own(
     kit: ObjectKit, spans: list[tuple[str, Span]]
 ) -> None:
-    await kit.call("bell", "a", "schedule", {"in_": 1.0}, headers=SAMPLED)
+    await kit.call("bell", "a", "schedule", in_=1.0, headers=SAMPLED)
     for _ in range(3):
         await kit.advance(1.0)
         await kit.settle()

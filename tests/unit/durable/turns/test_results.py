@@ -81,7 +81,7 @@ async def test_a_result_of_another_type_is_an_internal_error_that_is_logged_and_
 async def test_a_repeat_of_a_command_with_such_a_result_gets_the_same_error() -> None:
     async with ObjectKit(Order, strict=False) as kit:
         ids = [
-            (await failure(kit.call("order", "a", "add", {"returned": "text"}, headers=chosen("once")))).error_id
+            (await failure(kit.call("order", "a", "add", returned="text", headers=chosen("once")))).error_id
             for _ in range(2)
         ]
         assert ids[0] == ids[1]
@@ -98,7 +98,7 @@ async def test_a_result_that_encodes_as_declared_is_fine() -> None:
 async def test_a_test_with_the_kit_fails(method: str, args: dict[str, Any], sentence: str) -> None:
     async with ObjectKit(Order) as kit:
         with pytest.raises(AssertionError) as raised:
-            await kit.call("order", "a", method, args)
+            await kit.call("order", "a", method, **args)
         assert sentence in str(raised.value)
         assert await kit.call("order", "a", "add") == 1
 

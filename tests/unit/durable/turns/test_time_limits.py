@@ -194,7 +194,7 @@ async def test_a_request_is_answered_once_even_if_its_method_ends_after_all(monk
 
 async def test_an_alarm_has_a_limit_of_its_own() -> None:
     async with ObjectKit(Sloth, limits=Limits(turn_deadline=SHORT)) as kit:
-        await kit.call("sloth", "s", "set_alarm", {"takes": 5 * SHORT})
+        await kit.call("sloth", "s", "set_alarm", takes=5 * SHORT)
         await kit.advance(1)
         assert await kit.call("sloth", "s", "naps") == 1
 

@@ -33,10 +33,10 @@ async def test_objects_do_not_wait_for_each_other(kit: ObjectKit) -> None:
 @pytest.mark.parametrize(("how", "code"), [("failure", "conflict"), ("bug", "internal")])
 @pytest.mark.parametrize("identified", [True, False])
 async def test_a_turn_that_raises_leaves_no_trace(kit: ObjectKit, how: str, code: str, identified: bool) -> None:
-    await kit.call("tally", "a", "put", {"key": "nested", "value": {"deep": [1]}})
+    await kit.call("tally", "a", "put", key="nested", value={"deep": [1]})
     before = await kit.call("tally", "a", "_read")
     headers = {"Request-Id": "spoil"} if identified else {}
-    refused = await failure(kit.call("tally", "a", "spoil", {"how": how}, headers=headers))
+    refused = await failure(kit.call("tally", "a", "spoil", how=how, headers=headers))
     assert refused.code == code
     assert await kit.call("tally", "a", "_read") == before
     await kit.settle()
@@ -49,7 +49,7 @@ async def test_a_bug_is_an_internal_error_whose_id_finds_the_log_line(
     kit: ObjectKit, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        refused = await failure(kit.call("tally", "a", "spoil", {"how": "bug"}))
+        refused = await failure(kit.call("tally", "a", "spoil", how="bug"))
     assert (refused.status, refused.code) == (500, "internal")
     assert "bug" not in refused.detail
     assert refused.error_id is not None
@@ -58,7 +58,7 @@ async def test_a_bug_is_an_internal_error_whose_id_finds_the_log_line(
 
 
 async def test_a_query_that_changes_the_state_is_refused_and_undone(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "add", {"by": 5})
+    await kit.call("tally", "a", "add", by=5)
     assert (await failure(kit.call("tally", "a", "cheat"))).code == "internal"
     shown = await kit.call("tally", "a", "everything")
     assert (shown["value"], shown["free"]) == (5, {})
@@ -67,7 +67,7 @@ async def test_a_query_that_changes_the_state_is_refused_and_undone(kit: ObjectK
 
 async def test_a_query_that_changes_the_state_is_refused_after_others_that_did_not(kit: ObjectKit) -> None:
     for value in (5, 10):
-        await kit.call("tally", "a", "add", {"by": 5})
+        await kit.call("tally", "a", "add", by=5)
         for _ in range(2):
             assert await kit.call("tally", "a", "value") == value
             assert (await failure(kit.call("tally", "a", "cheat"))).code == "internal"
@@ -83,15 +83,15 @@ async def test_a_query_on_nothing_sees_the_default_and_writes_nothing(kit: Objec
 
 
 async def test_an_undone_turn_does_not_put_the_blame_for_its_encoding_on_the_next_query(kit: ObjectKit) -> None:
-    await kit.call("tally", "a", "take_share", {"share": 3})
-    await failure(kit.call("tally", "a", "spoil", {"how": "failure"}))
+    await kit.call("tally", "a", "take_share", share=3)
+    await failure(kit.call("tally", "a", "spoil", how="failure"))
     assert (await kit.call("tally", "a", "everything"))["share"] == 3
     assert (await kit.call("tally", "a", "_read"))["version"] == 1
 
 
 async def test_a_command_that_changes_nothing_leaves_the_version(kit: ObjectKit) -> None:
     await kit.call("tally", "a", "add")
-    assert await kit.call("tally", "a", "add", {"by": 0}, headers={"Request-Id": "nothing"}) == 1
+    assert await kit.call("tally", "a", "add", by=0, headers={"Request-Id": "nothing"}) == 1
     assert (await kit.call("tally", "a", "_read"))["version"] == 1
 
 
@@ -113,7 +113,7 @@ async def test_without_a_lease_nothing_is_executed_and_nothing_answered(kit: Obj
     await kit.call("tally", "a", "add")
     turns, commits = Tally.turns, kit.store.commits
     kit.lease = False
-    call = kit.call("tally", "a", method, {"how": "failure"} if method == "spoil" else {})
+    call = kit.call("tally", "a", method, **({"how": "failure"} if method == "spoil" else {}))
     assert (await failure(call)).code == "moved"
     assert (Tally.turns, kit.store.commits) == (turns, commits)
 
@@ -142,8 +142,8 @@ async def test_a_full_mailbox_refuses_with_a_time_to_try_again() -> None:
 
 async def test_a_state_past_its_bound_is_refused_logged_and_undone(caplog: pytest.LogCaptureFixture) -> None:
     async with ObjectKit(Tally, limits=Limits(state=10_000)) as kit:
-        await kit.call("tally", "a", "grow", {"bytes": 5000})
-        refused = await failure(kit.call("tally", "a", "grow", {"bytes": 5000}))
+        await kit.call("tally", "a", "grow", bytes=5000)
+        refused = await failure(kit.call("tally", "a", "grow", bytes=5000))
         assert (refused.code, refused.field) == ("too-large", "state")
         assert "tally:a: a turn's state has 10" in caplog.text
         assert len((await kit.call("tally", "a", "everything"))["tags"]) == 1
@@ -151,11 +151,11 @@ async def test_a_state_past_its_bound_is_refused_logged_and_undone(caplog: pytes
 
 async def test_an_outbox_past_its_bound_is_refused_and_undone() -> None:
     async with ObjectKit(Tally, limits=Limits(outbox=3)) as kit:
-        never = await failure(kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 4}))
+        never = await failure(kit.call("tally", "a", "tell_other", id="b", method="add", times=4))
         hanging = asyncio.Event()
         kit.store.faults.append(hanging)
-        first = await begun(kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 3}))
-        later = await begun(kit.call("tally", "a", "tell_other", {"id": "b", "method": "add", "times": 1}))
+        first = await begun(kit.call("tally", "a", "tell_other", id="b", method="add", times=3))
+        later = await begun(kit.call("tally", "a", "tell_other", id="b", method="add", times=1))
         await quiet()
         hanging.set()
         await first

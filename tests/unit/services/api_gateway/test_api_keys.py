@@ -33,18 +33,18 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 async def owner(kit: ObjectKit) -> Principal:
     id = new_id()
     person = {"username": "ada", "email": "ada@example.org", "password": "wheelbarrow at noon"}
-    await kit.call("user", id, "register", person, caller=ANONYMOUS)
+    await kit.call("user", id, "register", **person, caller=ANONYMOUS)
     return Principal(id, ("user",), frozenset({"keys:self", "data:read"}))
 
 
 async def make(kit: ObjectKit, caller: Principal, **more: Any) -> str:
     args = {"name": "ci", "scopes": ["data:read"], **more}
-    made = await kit.call("api_key", KEY, "create", args, caller=caller, headers=chosen("r"))
+    made = await kit.call("api_key", KEY, "create", **args, caller=caller, headers=chosen("r"))
     return str(made["key"])
 
 
 async def resolve(kit: ObjectKit, text: str) -> Any:
-    return await kit.call("api_key", KEY, "resolve", {"hashed": api_keys.parse(text).hashed}, caller=SERVICE)
+    return await kit.call("api_key", KEY, "resolve", hashed=api_keys.parse(text).hashed, caller=SERVICE)
 
 
 async def test_a_key_is_dead_when_it_has_expired(kit: ObjectKit) -> None:
@@ -65,7 +65,7 @@ async def test_a_key_expires_at_a_moment_that_can_come(kit: ObjectKit, ends: str
 async def test_the_former_key_ends_with_the_overlap(kit: ObjectKit) -> None:
     ada = await owner(kit)
     former = await make(kit, ada)
-    key = (await kit.call("api_key", KEY, "rotate", {"overlap": 60}, caller=ada))["key"]
+    key = (await kit.call("api_key", KEY, "rotate", overlap=60, caller=ada))["key"]
 
     assert (await resolve(kit, former))["expires_at"] == pytest.approx(kit.clock.now() + 60)
     kit.clock.advance(60)
@@ -117,7 +117,7 @@ async def test_a_use_is_written_now_and_then_and_is_no_new_version(kit: ObjectKi
     ada = await owner(kit)
     await make(kit, ada)
     for seconds in (0, 10, 29, 31):
-        await kit.call("api_key", KEY, "used", {"at": kit.clock.now() + seconds}, caller=SERVICE)
+        await kit.call("api_key", KEY, "used", at=kit.clock.now() + seconds, caller=SERVICE)
 
     shown = await kit.call("api_key", KEY, "read", caller=ada)
     assert (shown["version"], shown["last_used_at"]) == (1, _rfc3339(kit.clock.now() + 31))
@@ -129,9 +129,9 @@ async def test_a_use_that_is_recorded_after_the_revocation_leaves_no_key(kit: Ob
     operator = Principal("operator", (), frozenset({"keys:manage"}))
 
     await kit.call("api_key", KEY, "revoke", caller=ada)
-    await kit.call("api_key", KEY, "used", {"at": kit.clock.now()}, caller=SERVICE)
+    await kit.call("api_key", KEY, "used", at=kit.clock.now(), caller=SERVICE)
 
-    assert (await kit.query("api_key", "search", {}, caller=operator))["items"] == []
+    assert (await kit.query("api_key", "search", caller=operator))["items"] == []
 
 
 async def test_only_users_have_keys(kit: ObjectKit) -> None:

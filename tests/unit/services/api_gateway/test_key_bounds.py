@@ -60,16 +60,16 @@ async def ada(kit: ObjectKit) -> Principal:
 
 async def make(kit: ObjectKit, caller: Principal, **bounds: Any) -> Any:
     args = {"name": "k", "scopes": ["keys:self", "data:read"], **bounds}
-    return await kit.call("api_key", new_id(), "create", args, caller=caller)
+    return await kit.call("api_key", new_id(), "create", **args, caller=caller)
 
 
 async def patch(kit: ObjectKit, key: Any, caller: Principal, **changes: Any) -> Any:
-    return await kit.call("api_key", key["id"], "patch", {"patch": changes}, caller=caller)
+    return await kit.call("api_key", key["id"], "patch", patch=changes, caller=caller)
 
 
 async def resolve(kit: ObjectKit, key: Any) -> KeyGrant:
     hashed = api_keys.parse(key["key"]).hashed
-    grant = await kit.call("api_key", key["id"], "resolve", {"hashed": hashed}, caller=SERVICE)
+    grant = await kit.call("api_key", key["id"], "resolve", hashed=hashed, caller=SERVICE)
     return KeyGrant(**grant)
 
 
@@ -119,7 +119,7 @@ async def test_a_key_changes_no_other_key(kit: ObjectKit, ada: Principal, grante
     narrow = Principal(ada.subject, ada.roles, frozenset(granted), key="0190" + "b" * 28)
 
     for method, args in (("patch", {"patch": {}}), ("rotate", {}), ("revoke", {})):
-        assert await code(kit.call("api_key", everything["id"], method, args, caller=narrow)) == "forbidden"
+        assert await code(kit.call("api_key", everything["id"], method, **args, caller=narrow)) == "forbidden"
     assert (await resolve(kit, everything)).scopes == ["*"]
     assert (await kit.call("api_key", everything["id"], "read", caller=narrow))["scopes"] == ["*"]
 
@@ -228,7 +228,7 @@ async def test_the_keys_that_a_key_has_made_are_deleted_after_it(
     parent, own = await make(kit, ada), await make(kit, ada)
     children = [await make(kit, await caller_with(kit, ada, parent)) for _ in range(5)]
     grandchild = await make(kit, await caller_with(kit, ada, children[0]))
-    listed = await kit.query("api_key", "search", {"parent": parent["id"]}, caller=ada)
+    listed = await kit.query("api_key", "search", parent=parent["id"], caller=ada)
 
     await kit.call("api_key", parent["id"], "revoke", caller=ada)
     await kit.settle()

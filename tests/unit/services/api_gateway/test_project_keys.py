@@ -45,7 +45,7 @@ async def ada(kit: ObjectKit) -> Principal:
 
 async def key(kit: ObjectKit, caller: Principal, **args: Any) -> Any:
     body = {"name": "ci", "scopes": ["data:read"], **args}
-    return await kit.call("api_key", new_id(), "create", body, caller=caller)
+    return await kit.call("api_key", new_id(), "create", **body, caller=caller)
 
 
 def confined(owner: Principal, project: str, *permissions: str) -> Principal:
@@ -56,7 +56,7 @@ def confined(owner: Principal, project: str, *permissions: str) -> Principal:
 
 async def resolve(kit: ObjectKit, made: Any) -> Any:
     hashed = api_keys.parse(made["key"]).hashed
-    return await kit.call("api_key", made["id"], "resolve", {"hashed": hashed}, caller=SERVICE)
+    return await kit.call("api_key", made["id"], "resolve", hashed=hashed, caller=SERVICE)
 
 
 async def test_keys_for_a_project_are_made_by_those_who_lead_it(kit: ObjectKit, ada: Principal) -> None:
@@ -66,7 +66,7 @@ async def test_keys_for_a_project_are_made_by_those_who_lead_it(kit: ObjectKit, 
     stranger = await failure(key(kit, bob, project=project))
     await give(kit, project, bob, "viewer")
     viewer = await failure(key(kit, bob, project=project))
-    moved = await failure(kit.call("api_key", made["id"], "patch", {"patch": {"project": new_id()}}, caller=ada))
+    moved = await failure(kit.call("api_key", made["id"], "patch", patch={"project": new_id()}, caller=ada))
 
     assert (await resolve(kit, made))["project"] == project
     assert (await kit.call("api_key", made["id"], "read", caller=ada))["project"] == project

@@ -26,7 +26,7 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 async def record(kit: ObjectKit, subject: str = "cli") -> None:
     expires_at = kit.clock.now() + 900
     args = {"subject": subject, "roles": ["admin"], "permissions": ["x:y"], "expires_at": expires_at}
-    await kit.call(TYPE, "t", "register", args, caller=SERVICE)
+    await kit.call(TYPE, "t", "register", **args, caller=SERVICE)
     await kit.settle()
 
 
@@ -41,7 +41,7 @@ async def resolved(kit: ObjectKit) -> Any:
 
 async def test_a_token_is_listed_without_its_text_until_it_is_revoked(kit: ObjectKit) -> None:
     await record(kit)
-    (listed,) = (await kit.query(TYPE, "search", {}, caller=ADMIN))["items"]
+    (listed,) = (await kit.query(TYPE, "search", caller=ADMIN))["items"]
     grant = await resolved(kit)
     await kit.call(TYPE, "t", "revoke", caller=ADMIN)
     await kit.settle()
@@ -50,7 +50,7 @@ async def test_a_token_is_listed_without_its_text_until_it_is_revoked(kit: Objec
     assert (listed["id"], listed["subject"], listed["roles"], listed["permissions"]) == ("t", "cli", ["admin"], ["x:y"])
     assert grant == {"roles": ["admin"], "version": None}
     assert (await failure(resolved(kit))).code == "not-found"
-    assert (await kit.query(TYPE, "search", {}, caller=ADMIN))["items"] == []
+    assert (await kit.query(TYPE, "search", caller=ADMIN))["items"] == []
     assert (await failure(kit.call(TYPE, "t", "revoke", caller=ADMIN))).code == "not-found"
     assert sorted(logged(kit)) == [("token.issued", "t"), ("token.revoked", "t")]
     assert [event.subject for event in kit.bus.events if "access_token" in event.subject] == [
@@ -60,18 +60,18 @@ async def test_a_token_is_listed_without_its_text_until_it_is_revoked(kit: Objec
 
 async def test_a_record_is_written_once_and_only_by_a_service(kit: ObjectKit) -> None:
     args = {"subject": "eve", "roles": ["admin"], "permissions": [], "expires_at": 2e9}
-    assert (await failure(kit.call(TYPE, "t", "register", args, caller=ADMIN))).code == "forbidden"
+    assert (await failure(kit.call(TYPE, "t", "register", **args, caller=ADMIN))).code == "forbidden"
     await record(kit)
-    assert (await failure(kit.call(TYPE, "t", "register", args, caller=SERVICE))).code == "exists"
+    assert (await failure(kit.call(TYPE, "t", "register", **args, caller=SERVICE))).code == "exists"
 
 
 async def test_a_token_for_a_user_follows_the_user(kit: ObjectKit) -> None:
     user = await register(kit, new_id())
     await record(kit, subject=user["id"])
     untouched = await resolved(kit)
-    await kit.call("user", user["id"], "patch", {"patch": {"full_name": "Ada L."}}, caller=ADMIN)
+    await kit.call("user", user["id"], "patch", patch={"full_name": "Ada L."}, caller=ADMIN)
     renamed = await resolved(kit)
-    await kit.call("user", user["id"], "patch", {"patch": {"roles": []}}, caller=ADMIN)
+    await kit.call("user", user["id"], "patch", patch={"roles": []}, caller=ADMIN)
     demoted = await resolved(kit)
     await kit.call("user", user["id"], "deactivate", caller=ADMIN)
     await kit.settle()

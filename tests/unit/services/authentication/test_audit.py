@@ -50,8 +50,8 @@ def entries(kit: ObjectKit) -> list[dict[str, Any]]:
 async def test_a_turn_that_commits_leaves_its_entry_and_one_that_raises_only_that_of_its_failure(
     kit: ObjectKit,
 ) -> None:
-    await kit.call("door", "d", "open", {"key": "right"}, caller=ADA, headers={CLIENT_ADDRESS: "192.0.2.7"})
-    await failure(kit.call("door", "d", "open", {"key": "wrong"}, caller=ADA))
+    await kit.call("door", "d", "open", key="right", caller=ADA, headers={CLIENT_ADDRESS: "192.0.2.7"})
+    await failure(kit.call("door", "d", "open", key="wrong", caller=ADA))
     await kit.settle()
 
     common = {"at": kit.clock.now(), "actor": "ada-id", "target": "d", "session": "s1"}
@@ -73,16 +73,18 @@ async def test_an_entry_is_written_once_by_a_service_and_changed_by_nobody(kit: 
         "session": "",
     }
 
-    assert (await failure(kit.call("audit", "e", "record", entry, caller=ADMIN))).code == "forbidden"
-    await kit.call("audit", "e", "record", entry, caller=SERVICE)
-    assert (await failure(kit.call("audit", "e", "record", entry | {"actor": "b"}, caller=SERVICE))).code == "exists"
+    assert (await failure(kit.call("audit", "e", "record", **entry, caller=ADMIN))).code == "forbidden"
+    await kit.call("audit", "e", "record", **entry, caller=SERVICE)
+    assert (
+        await failure(kit.call("audit", "e", "record", **(entry | {"actor": "b"}), caller=SERVICE))
+    ).code == "exists"
     for method, args in (("_replace", {"state": {}}), ("_delete", {}), ("_create", {})):
-        assert (await failure(kit.call("audit", "e", method, args, caller=ADMIN))).code in ("forbidden", "exists")
+        assert (await failure(kit.call("audit", "e", method, **args, caller=ADMIN))).code in ("forbidden", "exists")
     assert entries(kit) == [entry]
 
 
 async def test_an_entry_goes_when_it_is_older_than_entries_are_kept(kit: ObjectKit, settings: Settings) -> None:
-    await kit.call("door", "d", "open", {"key": "right"})
+    await kit.call("door", "d", "open", key="right")
     await kit.settle()
     (id,) = kit.store.documents["audit"]
 

@@ -27,7 +27,7 @@ async def erased_user(kit: ObjectKit) -> tuple[str, list[Any]]:
     id = new_id()
     await register(kit, id, NAME, EMAIL)
     pairs = [await login(kit, NAME), await login(kit, EMAIL)]
-    await kit.call("user", id, "patch", {"patch": {"full_name": FULL_NAME}}, headers=chosen("p"))
+    await kit.call("user", id, "patch", patch={"full_name": FULL_NAME}, headers=chosen("p"))
     # A change of address that stopped half-way.
     await serve(kit, "user", id, "announce_email", {"email": NEXT, "change": "c"})
     await serve(kit, "auth", account_id(NEXT), "reserve_email", {"user": id, "primary": account_id(NAME)})

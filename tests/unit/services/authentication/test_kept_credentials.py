@@ -43,9 +43,9 @@ async def ada(kit: ObjectKit) -> Principal:
     await register(kit, id)
     ada = Principal(id, ("user",), ROLES["user"])
     for name in ("ci", "backup"):
-        await kit.call("api_key", new_id(), "create", {"name": name, "scopes": ["data:read"]}, caller=ada)
+        await kit.call("api_key", new_id(), "create", name=name, scopes=["data:read"], caller=ada)
     args = {"url": URL, "events": ["*"], "description": "chat"}
-    await kit.call("webhook", new_id(), "create", args, caller=ada)
+    await kit.call("webhook", new_id(), "create", **args, caller=ada)
     await kit.settle()
     return ada
 
@@ -59,14 +59,14 @@ async def held(kit: ObjectKit, who: Principal) -> tuple[int, int]:
 
 async def change(kit: ObjectKit, pair: Any, **more: Any) -> Any:
     args = {"current_password": PASSWORD, "new_password": OTHER, **more}
-    return await kit.call("session", session_of(pair["refresh_token"]), "change_password", args, caller=owner(pair))
+    return await kit.call("session", session_of(pair["refresh_token"]), "change_password", **args, caller=owner(pair))
 
 
 async def reset(kit: ObjectKit, settings: Settings, id: str, **more: Any) -> Any:
-    await kit.call("recovery", recovery_id(EMAIL), "request_reset", {"email": EMAIL}, caller=ANONYMOUS)
+    await kit.call("recovery", recovery_id(EMAIL), "request_reset", email=EMAIL, caller=ANONYMOUS)
     await kit.settle()
     args = {"token": token_in(mails(settings)[-1]), "new_password": OTHER, **more}
-    return await kit.call("confirmation", id, "reset_password", args, caller=ANONYMOUS)
+    return await kit.call("confirmation", id, "reset_password", **args, caller=ANONYMOUS)
 
 
 def mails(settings: Settings) -> list[Any]:

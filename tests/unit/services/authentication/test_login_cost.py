@@ -46,7 +46,7 @@ async def later_login(kit: ObjectKit) -> Any:
 
 async def find_logins(kit: ObjectKit) -> list[str]:
     """Return the sessions of all logins in the log, in the order of their times."""
-    page = await kit.query("audit", "search", {"action": "login", "sort": "at"})
+    page = await kit.query("audit", "search", action="login", sort="at")
     return [entry["session"] for entry in page["items"]]
 
 

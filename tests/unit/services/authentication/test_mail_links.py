@@ -47,26 +47,26 @@ async def registered(kit: ObjectKit, name: str = NAME, email: str = EMAIL) -> st
 
 
 async def forget(kit: ObjectKit, email: str = EMAIL) -> Any:
-    reply = await kit.call("recovery", recovery_id(email), "request_reset", {"email": email}, caller=ANONYMOUS)
+    reply = await kit.call("recovery", recovery_id(email), "request_reset", email=email, caller=ANONYMOUS)
     await kit.settle()
     return reply
 
 
 async def reset(kit: ObjectKit, id: str, token: str, password: str = OTHER) -> Any:
     args = {"token": token, "new_password": password}
-    reply = await kit.call("confirmation", id, "reset_password", args, caller=ANONYMOUS)
+    reply = await kit.call("confirmation", id, "reset_password", **args, caller=ANONYMOUS)
     await kit.settle()
     return reply
 
 
 async def confirm(kit: ObjectKit, id: str, token: str, request: str = "c") -> Any:
     args = {"token": token}
-    return await kit.call("confirmation", id, "confirm_email", args, caller=ANONYMOUS, headers=chosen(request))
+    return await kit.call("confirmation", id, "confirm_email", **args, caller=ANONYMOUS, headers=chosen(request))
 
 
 async def change(kit: ObjectKit, id: str, email: str = NEW, password: str = PASSWORD) -> None:
     args = {"password": password, "email": email}
-    await kit.call("confirmation", id, "change_email", args, caller=Principal(id))
+    await kit.call("confirmation", id, "change_email", **args, caller=Principal(id))
     await kit.settle()
 
 
@@ -126,7 +126,7 @@ async def test_a_new_password_voids_the_links_from_before(kit: ObjectKit, settin
         await reset(kit, id, newer)
     else:
         args = {"current_password": PASSWORD, "new_password": OTHER}
-        await kit.call("session", session_of(pair["refresh_token"]), "change_password", args, caller=owner(pair))
+        await kit.call("session", session_of(pair["refresh_token"]), "change_password", **args, caller=owner(pair))
         await kit.settle()
 
     for use in (confirm(kit, id, stolen), reset(kit, id, old, "a third wheelbarrow")):
@@ -138,7 +138,7 @@ async def test_a_reset_lets_a_user_in_while_strangers_go_on_failing(kit: ObjectK
     id, home = await registered(kit), from_address("192.0.2.1")
     await forget(kit)
     args = {"token": token_in(mails(settings)[-1]), "new_password": OTHER}
-    await kit.call("confirmation", id, "reset_password", args, caller=ANONYMOUS, headers=home)
+    await kit.call("confirmation", id, "reset_password", **args, caller=ANONYMOUS, headers=home)
     for _ in range(settings.login_failures):
         await failure(login(kit, password="wrong", headers=from_address("192.0.2.66")))
 
@@ -283,7 +283,7 @@ async def test_only_a_user_asks_for_its_own_mails(kit: ObjectKit) -> None:
     args = {"password": PASSWORD, "email": NEW}
     for caller in (Principal("stranger"), Principal("admin", ("admin",), frozenset({"*"}))):
         refused = await failure(kit.call("confirmation", id, "verify_email", caller=caller))
-        foreign = await failure(kit.call("confirmation", id, "change_email", args, caller=caller))
+        foreign = await failure(kit.call("confirmation", id, "change_email", **args, caller=caller))
         assert (refused.code, foreign.code) == ("not-found", "not-found")
 
 

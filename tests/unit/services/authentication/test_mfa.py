@@ -39,7 +39,7 @@ class Person:
 
     async def enrol(self) -> None:
         args = {"username": self.name, "email": self.email, "password": PASSWORD}
-        await self.kit.call("user", new_id(), "register", args)
+        await self.kit.call("user", new_id(), "register", **args)
         self.pair = await self.login()
         self.secret = (await self.own("begin_totp", password=PASSWORD))["secret"]
         self.recovery = (await self.own("confirm_totp", otp=self.otp()))["recovery_codes"]
@@ -56,13 +56,13 @@ class Person:
         session = session_of(self.pair["refresh_token"])
         caller = Principal(self.pair["user"]["id"], ("user",), session=session)
         headers = chosen(request) if request else {}
-        return await self.kit.call("session", session, method, args, caller=caller, headers=headers)
+        return await self.kit.call("session", session, method, **args, caller=caller, headers=headers)
 
     async def login(self, name: str = "", password: str = PASSWORD, request: str = "", **args: Any) -> Any:
         name = name or self.name
         args = {"username": name, "password": password, "device": DEVICE, **args}
         headers = chosen(request) if request else {}
-        return await self.kit.call("auth", account_id(name), "login", args, caller=ANONYMOUS, headers=headers)
+        return await self.kit.call("auth", account_id(name), "login", **args, caller=ANONYMOUS, headers=headers)
 
     async def challenge(self, **args: Any) -> str:
         refused = await failure(self.login(**args))
@@ -72,7 +72,7 @@ class Person:
     async def verify(self, challenge: str, request: str = "", device: str = DEVICE, **code: str) -> Any:
         args = {"challenge": challenge, "device": device, **code}
         headers = chosen(request) if request else {}
-        return await self.kit.call("auth", account_of(challenge), "verify", args, caller=ANONYMOUS, headers=headers)
+        return await self.kit.call("auth", account_of(challenge), "verify", **args, caller=ANONYMOUS, headers=headers)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ async def test_a_challenge_ends_with_the_password_and_the_seed(ada: Person, chan
 
 async def test_a_reset_of_the_password_leaves_it_in_place(ada: Person) -> None:
     args = {"user": ada.pair["user"]["id"], "new": "another wheelbarrow"}
-    await ada.kit.call("auth", ada.account, "reset_password", args, caller=SERVICE)
+    await ada.kit.call("auth", ada.account, "reset_password", **args, caller=SERVICE)
 
     challenge = await ada.challenge(password="another wheelbarrow")
     assert await ada.verify(challenge, otp=ada.otp())

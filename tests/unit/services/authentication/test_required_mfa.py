@@ -45,7 +45,7 @@ def caller_of(verifier: TokenVerifier, pair: Any) -> Principal:
 
 
 async def own(kit: ObjectKit, caller: Principal, method: str, **args: Any) -> Any:
-    return await kit.call("session", caller.session, method, args, caller=caller)
+    return await kit.call("session", caller.session, method, **args, caller=caller)
 
 
 async def enrol(kit: ObjectKit, caller: Principal) -> str:
@@ -137,7 +137,7 @@ async def test_a_role_that_requires_it_ends_the_sessions_of_a_user_without_one(
         await enrol(kit, caller_of(verifier, pairs["Bob"]))
 
         for pair in pairs.values():
-            await kit.call("user", pair["user"]["id"], "patch", {"patch": {"roles": ["admin", "user"]}})
+            await kit.call("user", pair["user"]["id"], "patch", patch={"roles": ["admin", "user"]})
         await kit.settle()
 
         assert (await failure(refresh(kit, pairs["Ada"]))).status == 401
@@ -149,7 +149,7 @@ async def test_the_api_keys_of_a_user_without_one_are_dead_until_then(kit: Objec
     pair, id = await login(kit), new_id()
     ada = Principal(pair["user"]["id"], ("user",), ROLES["user"])
     args = {"name": "k", "scopes": ["*"]}
-    made = await kit.call("api_key", id, "create", args, caller=ada)
+    made = await kit.call("api_key", id, "create", **args, caller=ada)
     hashed = {"hashed": api_keys.parse(made["key"]).hashed}
 
     assert (await failure(serve(kit, "api_key", id, "resolve", hashed))).code == "not-found"

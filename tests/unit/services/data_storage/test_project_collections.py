@@ -139,7 +139,7 @@ async def test_who_has_made_a_collection_has_no_more_of_it_than_its_role_within_
     await give(kit, project, maker, "viewer", by=owner)
     await asyncio.sleep(LIFE)
     assert await outcomes(kit, place, maker) == READS | {"find": "2"}
-    await kit.call("project", project, "remove_member", {"user_id": maker.subject}, caller=owner)
+    await kit.call("project", project, "remove_member", user_id=maker.subject, caller=owner)
     await asyncio.sleep(LIFE)
     assert await outcomes(kit, place, maker) == NOTHING
     await give(kit, project, maker, "owner", by=owner)

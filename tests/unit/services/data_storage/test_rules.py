@@ -46,12 +46,12 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 
 
 async def configure(kit: ObjectKit, **config: Any) -> Any:
-    return await kit.call("collection", "c", "configure", {"config": config}, caller=ADA)
+    return await kit.call("collection", "c", "configure", config=config, caller=ADA)
 
 
 async def create(kit: ObjectKit, id: str, data: Any, caller: Principal = ADA) -> Any:
     args = {"collection": "c", "id": id, "data": data}
-    return await kit.call("item", item_object("c", id), "create", args, caller=caller)
+    return await kit.call("item", item_object("c", id), "create", **args, caller=caller)
 
 
 async def read(kit: ObjectKit, id: str) -> Any:
@@ -122,11 +122,11 @@ async def test_a_value_that_comes_back_before_its_release_stays_taken(kit: Objec
     await create(kit, "first", {"mail": "a"})
     item = item_object("c", "first")
     for mail in ("b", "a"):
-        await kit.call("item", item, "replace", {"data": {"mail": mail}}, caller=ADA)
+        await kit.call("item", item, "replace", data={"mail": mail}, caller=ADA)
     value = next(iter(kit.store.documents["item"][item]["state"]["reserved"]))
     await kit.settle()
     late = {"item": item, "version": 2}
-    await kit.call("unique", value, "release", late, caller=SERVICE)
+    await kit.call("unique", value, "release", **late, caller=SERVICE)
 
     assert kit.store.documents["unique"][value]["state"]["holder"] == item
     assert (await failure(create(kit, "second", {"mail": "a"}))).code == "exists"
@@ -141,7 +141,7 @@ async def test_an_item_that_is_made_anew_takes_its_values_again_in_another_proce
         await kit.settle()
     async with ObjectKit(data_storage, settings=settings, store=kit.store) as successor:
         args = {"collection": "c", "id": "first", "data": {"mail": "a"}}
-        made = await successor.call("item", item, "create", args, caller=ADA, headers=chosen("once"))
+        made = await successor.call("item", item, "create", **args, caller=ADA, headers=chosen("once"))
 
         assert made["version"] == 3
         assert (await failure(create(successor, "second", {"mail": "a"}))).code == "exists"
@@ -153,7 +153,7 @@ async def test_a_creation_that_comes_too_late_leaves_the_values_that_the_item_ha
         await configure(kit, unique=["mail", "name"])
         await create(kit, "first", {"mail": "a"})
         for mail in ("b", "a"):
-            await kit.call("item", item, "replace", {"data": {"mail": mail}}, caller=ADA)
+            await kit.call("item", item, "replace", data={"mail": mail}, caller=ADA)
         value = next(iter(kit.store.documents["item"][item]["state"]["reserved"]))
         later = next(name for name in map(str, count()) if unique_value(kit, {"name": name}) > value)
         await create(kit, "other", {"name": later})
@@ -161,7 +161,7 @@ async def test_a_creation_that_comes_too_late_leaves_the_values_that_the_item_ha
     for data in ({"mail": "a"}, {"mail": "a", "name": later}):
         async with ObjectKit(data_storage, settings=settings, store=kit.store) as successor:
             assert (await failure(create(successor, "first", data))).code == "exists"
-            await successor.call("unique", value, "release", {"item": item, "version": 2}, caller=SERVICE)
+            await successor.call("unique", value, "release", item=item, version=2, caller=SERVICE)
 
             assert (await failure(create(successor, "second", {"mail": "a"}))).code == "exists"
 
@@ -182,10 +182,9 @@ async def test_whoever_wants_what_a_dead_write_has_left_does_not_block_whom_it_i
     for id in ("first", "second"):
         await create(kit, id, {})
     begun_and_dead = {"item": item_object("c", "first"), "version": 2, "attempt": "x"}
-    await kit.call("unique", unique_value(kit, {"mail": "a"}), "reserve", begun_and_dead, caller=SERVICE)
+    await kit.call("unique", unique_value(kit, {"mail": "a"}), "reserve", **begun_and_dead, caller=SERVICE)
     wanting = [
-        kit.call("item", item_object("c", id), "replace", {"data": {"mail": "a"}}, caller=ADA)
-        for id in ("second", "first")
+        kit.call("item", item_object("c", id), "replace", data={"mail": "a"}, caller=ADA) for id in ("second", "first")
     ]
     async with asyncio.timeout(5):
         answers = await asyncio.gather(*wanting, return_exceptions=True)
@@ -203,13 +202,13 @@ async def test_a_repeat_that_finds_another_version_is_no_other_request(settings:
         replacing = {"data": {"mail": "a"}}
         gate = asyncio.Event()
         kit.store.faults.extend([OPEN, gate])
-        lost = await begun(kit.call("item", item, "replace", replacing, caller=ADA, headers=chosen("once")))
+        lost = await begun(kit.call("item", item, "replace", **replacing, caller=ADA, headers=chosen("once")))
         await until(lambda: not kit.store.faults)
         await crash(kit)
         lost.cancel()
     async with ObjectKit(data_storage, settings=settings, store=kit.store) as successor:
-        await successor.call("item", item, "replace", {"data": {"mail": "b"}}, caller=ADA)
-        repeated = await successor.call("item", item, "replace", replacing, caller=ADA, headers=chosen("once"))
+        await successor.call("item", item, "replace", data={"mail": "b"}, caller=ADA)
+        repeated = await successor.call("item", item, "replace", **replacing, caller=ADA, headers=chosen("once"))
 
         assert (repeated["version"], repeated["data"]) == (3, {"mail": "a"})
 
@@ -268,7 +267,7 @@ async def test_a_user_who_is_erased_leaves_no_item_and_no_version(kit: ObjectKit
     await configure(kit, history=True, rules={"create": "authenticated", "read": "authenticated"})
     for number in range(120):
         await create(kit, f"b{number}", {"by": "bob"}, BOB)
-    await kit.call("item", item_object("c", "b0"), "replace", {"data": {"by": "bob again"}}, caller=BOB)
+    await kit.call("item", item_object("c", "b0"), "replace", data={"by": "bob again"}, caller=BOB)
     await create(kit, "mine", {"by": "ada"})
     erasing = asyncio.create_task(kit.call("eraser", "bob", "erase", caller=SERVICE))
     await until(lambda: 'by": "bob' not in repr(left(kit)).replace("'", '"'))
@@ -303,10 +302,10 @@ class ObjectCaller:
         self._kit = kit
 
     async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
-        return await self._kit.call(type, id, method, args, caller=SERVICE)
+        return await self._kit.call(type, id, method, **args, caller=SERVICE)
 
     async def query(self, type: str, name: str, /, **args: Any) -> Any:
-        return await self._kit.query(type, name, args, caller=SERVICE)
+        return await self._kit.query(type, name, **args, caller=SERVICE)
 
 
 @pytest.mark.parametrize("permissions", [{"data:write", "collections:create"}, {"data:write"}, set()])

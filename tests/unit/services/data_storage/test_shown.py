@@ -82,11 +82,11 @@ async def kit(settings: Settings) -> AsyncIterator[ObjectKit]:
 
 
 async def act(kit: ObjectKit, method: str, **args: Any) -> Any:
-    return await kit.call("item", ID, method, args, caller=ADMIN)
+    return await kit.call("item", ID, method, **args, caller=ADMIN)
 
 
 async def find(kit: ObjectKit, **args: Any) -> list[Any]:
-    page = await kit.query("item", "find", {"collection": "books", **args}, caller=ADMIN)
+    page = await kit.query("item", "find", **{"collection": "books", **args}, caller=ADMIN)
     found: list[Any] = page["items"]
     return found
 

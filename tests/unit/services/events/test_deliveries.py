@@ -95,12 +95,12 @@ async def kit(tmp_path: Path, owners: Owners, sender: Sender) -> AsyncIterator[O
 async def ada(kit: ObjectKit, sender: Sender) -> Principal:
     id = new_id()
     person = {"username": "ada", "email": "ada@example.org", "password": "wheelbarrow at noon"}
-    await kit.call("user", id, "register", person, caller=Principal(""))
+    await kit.call("user", id, "register", **person, caller=Principal(""))
     return Principal(id, ("user",), MAY)
 
 
 async def make(kit: ObjectKit, who: Principal, id: str = HOOK) -> Any:
-    return await kit.call("webhook", id, "create", {"url": "https://example.org/", "events": ["*"]}, caller=who)
+    return await kit.call("webhook", id, "create", url="https://example.org/", events=["*"], caller=who)
 
 
 def beginning(who: Principal, number: int = 1) -> dict[str, str]:
@@ -110,7 +110,7 @@ def beginning(who: Principal, number: int = 1) -> dict[str, str]:
 
 async def begun(kit: ObjectKit, who: Principal, number: int = 1) -> str:
     id = delivery_id(HOOK, f"counter:c:{number}")
-    await kit.call("delivery", id, "begin", beginning(who, number), caller=SERVICE)
+    await kit.call("delivery", id, "begin", **beginning(who, number), caller=SERVICE)
     return id
 
 
@@ -204,7 +204,7 @@ async def test_a_webhook_whose_deliveries_fail_for_days_is_disabled(
     await kit.advance(50)
 
     assert (await hook(kit))["disabled_reason"] == "deliveries have failed for too long"
-    on = await kit.call("webhook", HOOK, "patch", {"patch": {"active": True}}, caller=ada)
+    on = await kit.call("webhook", HOOK, "patch", patch={"active": True}, caller=ada)
     assert (on["active"], on["disabled_reason"], on["failing_since"]) == (True, "", None)
 
 
@@ -279,7 +279,7 @@ async def test_a_user_has_no_more_webhooks_than_the_setting_says(kit: ObjectKit,
 
 async def test_a_place_that_nothing_was_made_in_is_found_again(kit: ObjectKit, ada: Principal) -> None:
     for id in ("lost", "too"):
-        await kit.call("webhook_holder", ada.subject, "reserve", {"id": id}, caller=SERVICE)
+        await kit.call("webhook_holder", ada.subject, "reserve", id=id, caller=SERVICE)
     assert (await failure(make(kit, ada))).code == "conflict"
     kit.clock.advance(61)
 
@@ -300,7 +300,7 @@ async def test_what_is_kept_shows_no_secret(kit: ObjectKit, ada: Principal) -> N
 async def test_a_private_address_is_no_ones_webhook(kit: ObjectKit, ada: Principal) -> None:
     await make(kit, ada)
     refused = await failure(
-        kit.call("webhook", HOOK, "patch", {"patch": {"url": "https://private.example.org/"}}, caller=ada)
+        kit.call("webhook", HOOK, "patch", patch={"url": "https://private.example.org/"}, caller=ada)
     )
     assert (refused.code, refused.field) == ("invalid", "args.patch.url")
 
@@ -310,10 +310,10 @@ async def test_a_stranger_may_not_tell_that_there_is_a_webhook(kit: ObjectKit, a
     eve = Principal("eve", ("user",), MAY)
     stale = {"If-Match": '"77"'}
     for method, args in (("patch", {"patch": {}}), ("remove", {}), ("rotate_secret", {})):
-        refused = await failure(kit.call("webhook", HOOK, method, args, caller=eve, headers=stale))
+        refused = await failure(kit.call("webhook", HOOK, method, **args, caller=eve, headers=stale))
         assert refused.code == "not-found"
         assert (
-            await failure(kit.call("webhook", HOOK, method, args, caller=ada, headers=stale))
+            await failure(kit.call("webhook", HOOK, method, **args, caller=ada, headers=stale))
         ).code == "precondition-failed"
 
 

@@ -76,7 +76,7 @@ async def project(kit: ObjectKit, people: dict[str, Principal]) -> str:
 
 async def counter(kit: ObjectKit, project: str | None, caller: Principal, type: str = "counter") -> str:
     id = new_id()
-    await kit.call(type, id, "_create", {"project": project} if project else {}, caller=caller)
+    await kit.call(type, id, "_create", **({"project": project} if project else {}), caller=caller)
     return id
 
 
@@ -87,7 +87,7 @@ async def outcomes(kit: ObjectKit, id: str, caller: Principal) -> tuple[str, ...
 
 
 async def listed(kit: ObjectKit, caller: Principal, **args: Any) -> list[str]:
-    page = await kit.query("counter", "list", args, caller=caller)
+    page = await kit.query("counter", "list", **args, caller=caller)
     return [item["id"] for item in page["items"]]
 
 
@@ -141,7 +141,7 @@ async def test_a_refused_caller_keeps_nobody_waiting_and_copies_get_no_answer(
     headers = chosen("once")
     first = await kit.call("counter", id, "increment", caller=people["owner"], headers=headers)
     await give(kit, project, people["stranger"], "owner")
-    await kit.call("project", project, "remove_member", {"user_id": people["owner"].subject}, caller=ADMIN)
+    await kit.call("project", project, "remove_member", user_id=people["owner"].subject, caller=ADMIN)
     await until_refused(kit, id, people["owner"])
 
     copy = await failure(kit.call("counter", id, "increment", caller=people["owner"], headers=headers))
@@ -160,7 +160,7 @@ async def test_a_project_is_kept_by_changes_of_state_and_by_another_process_and_
     kit: ObjectKit, people: dict[str, Principal], project: str, settings: Settings
 ) -> None:
     id = await counter(kit, project, people["owner"])
-    await kit.call("counter", id, "_replace", {"state": {"value": 7}})
+    await kit.call("counter", id, "_replace", state={"value": 7})
     await kit.call("counter", id, "increment")
     await kit.settle()
     async with kit_of(settings, store=kit.store, clock=kit.clock) as successor:
@@ -272,7 +272,7 @@ async def test_the_end_of_a_project_lets_others_be_that_have_its_objects_name(
 ) -> None:
     id = await counter(kit, None, people["owner"])
 
-    await kit.call("counter", id, "_vanish", {"project": project}, caller=SERVICE)
+    await kit.call("counter", id, "_vanish", project=project, caller=SERVICE)
     refused = await outcome(kit, "counter", id, "_vanish", {"project": project}, ADMIN)
 
     assert await kit.call("counter", id, "value") == 0

@@ -140,7 +140,7 @@ async def test_the_last_owner_stays_one(kit: ObjectKit, people: dict[str, Princi
 async def test_only_users_become_members(kit: ObjectKit, people: dict[str, Principal], shared: str) -> None:
     args = {"user_id": new_id(), "role": "viewer"}
 
-    refused = await failure(kit.call("project", shared, "set_member", args, caller=people["owner"]))
+    refused = await failure(kit.call("project", shared, "set_member", **args, caller=people["owner"]))
 
     assert (refused.code, refused.field) == ("invalid", "args.user_id")
 
@@ -155,7 +155,7 @@ async def test_a_task_follows_its_projects_members_at_once(
         if role is not None:
             await give(kit, shared, stranger, role)
     seen.append(await outcome(kit, "task", id, "patch", {"patch": {"priority": 1}}, stranger))
-    await kit.call("project", shared, "remove_member", {"user_id": stranger.subject}, caller=people["owner"])
+    await kit.call("project", shared, "remove_member", user_id=stranger.subject, caller=people["owner"])
     seen.append(await outcome(kit, "task", id, "read", {}, stranger))
 
     assert seen == ["not-found", "done", "done", "done", "not-found"]
@@ -170,7 +170,7 @@ async def test_everyone_finds_their_own_projects_and_administrators_all(
         await make(kit, viewer, name)
 
     async def found(caller: Principal, **args: Any) -> list[str]:
-        page = await kit.query("project", "search", {"limit": 2, **args}, caller=caller)
+        page = await kit.query("project", "search", **{"limit": 2, **args}, caller=caller)
         items = [item["name"] for item in page["items"]]
         if page["next_cursor"] is None:
             return items
@@ -197,7 +197,7 @@ async def test_a_projects_tasks_are_listed_by_status_and_kind(
     await kit.call("task", ids[1], "cancel")
 
     async def listed(**args: Any) -> list[str]:
-        page = await kit.call("project", shared, "tasks", {"limit": 2, **args}, caller=people["viewer"])
+        page = await kit.call("project", shared, "tasks", **{"limit": 2, **args}, caller=people["viewer"])
         items = [item["id"] for item in page["items"]]
         more = page["next_cursor"] and await listed(**args | {"cursor": page["next_cursor"]})
         return items + (more or [])
@@ -207,7 +207,7 @@ async def test_a_projects_tasks_are_listed_by_status_and_kind(
     assert await listed(kind="report") == [ids[1], ids[3]]
     assert await listed(status="queued") == [ids[0], *ids[2:]]
     assert await listed(status="cancelled", kind="mail") == []
-    refused = await failure(kit.call("project", shared, "tasks", {"cursor": "x"}, caller=people["viewer"]))
+    refused = await failure(kit.call("project", shared, "tasks", cursor="x", caller=people["viewer"]))
     assert (refused.code, refused.field) == ("invalid", "args.cursor")
 
 
@@ -216,11 +216,14 @@ async def test_a_task_waits_is_cancelled_and_retried(kit: ObjectKit, people: dic
         "task",
         new_id(),
         "create",
-        {"project": shared, "kind": "report", "payload": {"b": 1, "a.$": [1.0]}, "retry": {"max_attempts": 5}},
+        project=shared,
+        kind="report",
+        payload={"b": 1, "a.$": [1.0]},
+        retry={"max_attempts": 5},
         caller=people["maintainer"],
     )
     id = made["id"]
-    patched = await kit.call("task", id, "patch", {"patch": {"payload": {"b": None}, "retry": {"backoff": 9}}})
+    patched = await kit.call("task", id, "patch", patch={"payload": {"b": None}, "retry": {"backoff": 9}})
     early = await outcome(kit, "task", id, "retry", {}, ADMIN)
     kit.clock.advance(5)
     cancelled = await kit.call("task", id, "cancel")
@@ -244,7 +247,7 @@ async def test_a_task_waits_is_cancelled_and_retried(kit: ObjectKit, people: dic
 async def test_a_payload_is_judged_by_its_kind_when_it_is_changed_too(kit: ObjectKit, shared: str) -> None:
     id = await queue(kit, shared, kind="data.export", payload={"collection": "orders"})
 
-    refused = await failure(kit.call("task", id, "patch", {"patch": {"payload": {"collection": 7}}}))
+    refused = await failure(kit.call("task", id, "patch", patch={"payload": {"collection": 7}}))
 
     assert (refused.code, refused.field) == ("invalid", "args.patch.payload.collection")
     assert (await kit.call("task", id, "read"))["payload"] == {"collection": "orders"}
@@ -257,7 +260,7 @@ async def test_what_happens_is_told_and_written_down_without_names(
     id = await make(kit, owner, SECRET)
     work = await queue(kit, id, by=owner)
     await kit.call("task", work, "cancel", caller=owner)
-    await kit.call("project", id, "patch", {"patch": {"description": SECRET}}, caller=owner)
+    await kit.call("project", id, "patch", patch={"description": SECRET}, caller=owner)
     await give(kit, id, viewer, "viewer", by=owner)
     await kit.call("project", id, "delete", caller=owner)
     await kit.settle()
@@ -303,7 +306,7 @@ async def test_a_deleted_project_is_gone_at_once_with_all_it_had_and_for_good(
         await outcome(kit, "project", shared, method, {}, who) for method in ("read", "tasks") for who in (owner, ADMIN)
     ]
     seen += [await outcome(kit, "task", work[0], "read", {}, who) for who in (owner, ADMIN)]
-    pages = [await kit.query("project", "search", {}, caller=who) for who in (owner, ADMIN)]
+    pages = [await kit.query("project", "search", caller=who) for who in (owner, ADMIN)]
     await kit.settle()
 
     assert answer == {"id": shared, "status": "deleting", "removes": {"tasks": 5, "objects": 0}}
@@ -366,7 +369,7 @@ async def test_a_page_of_a_search_is_as_large_as_an_answer_may_be_at_most(
         seen: list[str] = []
         cursor = None
         while len(seen) < len(ids):
-            page = await kit.call("project", id, "tasks", {"cursor": cursor}, caller=owner)
+            page = await kit.call("project", id, "tasks", cursor=cursor, caller=owner)
             assert 0 < len(page["items"]) < len(ids)
             seen += [item["id"] for item in page["items"]]
             cursor = page["next_cursor"]
@@ -420,7 +423,7 @@ async def test_an_erased_user_leaves_its_projects_and_takes_its_own_along(
     await erase(kit, leaver)
     await kit.settle()
 
-    page = await kit.query("project", "search", {}, caller=owner)
+    page = await kit.query("project", "search", caller=owner)
     members = {item["id"]: item["members"] for item in page["items"]}
     assert members == {
         shared: {owner.subject: "owner", people["viewer"].subject: "viewer"},
@@ -516,7 +519,7 @@ async def test_other_services_learn_what_a_user_is_in_a_project(
     kit: ObjectKit, people: dict[str, Principal], shared: str
 ) -> None:
     async def role_of(id: str, who: str) -> Any:
-        return await kit.call("project", id, "role_of", {"user_id": people[who].subject}, caller=SERVICE)
+        return await kit.call("project", id, "role_of", user_id=people[who].subject, caller=SERVICE)
 
     assert await role_of(shared, "maintainer") == "maintainer"
     assert await role_of(shared, "stranger") is None

@@ -107,7 +107,7 @@ async def test_a_task_waits_until_it_may_run(kit: ObjectKit) -> None:
     at = (await read(kit, id))["run_at"]
     later = await queue(kit, run_at=at.replace("Z", "Z"))
     plan = {"patch": {"run_at": "2090-01-01T00:00:00Z"}}
-    await kit.call("task", later, "patch", plan)
+    await kit.call("task", later, "patch", **plan)
     assert await code(start(kit, later)) == "conflict"
     assert await due(kit) == [id]
 
@@ -270,10 +270,10 @@ async def test_results_and_errors_are_bounded(kit: ObjectKit) -> None:
 
 async def test_no_user_is_a_worker(kit: ObjectKit) -> None:
     id = await queue(kit)
-    assert await code(kit.call("task", id, "start", {"worker": "w"})) == "forbidden"
+    assert await code(kit.call("task", id, "start", worker="w")) == "forbidden"
     given = await start(kit, id)
     for method in ("beat", "finish", "give_back", "orders", "message"):
-        assert await code(kit.call("task", id, method, {"run": given["run"]})) == "forbidden"
+        assert await code(kit.call("task", id, method, run=given["run"])) == "forbidden"
 
 
 @pytest.mark.parametrize("run", ["", "x"])
@@ -360,7 +360,7 @@ async def test_an_import_is_given_out_in_steps_and_names_its_items_for_good(kit:
 async def test_who_has_no_access_any_more_has_nothing_done(kit: ObjectKit) -> None:
     id = await queue(kit, "object.call", CALL)
     run = (await start(kit, id))["run"]
-    await kit.call("user", ADMIN.subject, "become", {"status": "deactivated"}, caller=SERVICE)
+    await kit.call("user", ADMIN.subject, "become", status="deactivated", caller=SERVICE)
     assert await code(order_of(kit, id, run)) == "forbidden"
 
 
@@ -373,7 +373,7 @@ async def test_a_webhook_is_signed_with_the_projects_secrets(kit: ObjectKit, mon
     id = await queue(kit, "webhook", {"url": "https://example.org/", "type": "order.paid", "data": {"n": 1}})
     run = (await start(kit, id))["run"]
     old = (await kit.call("project", PROJECT, "webhook_secret"))["secret"]
-    new = (await kit.call("project", PROJECT, "webhook_secret", {"renew": True}))["secret"]
+    new = (await kit.call("project", PROJECT, "webhook_secret", renew=True))["secret"]
     both = await work(kit, id, "message", run)
     monkeypatch.setattr(Webhook, "_Webhook__verify_timestamp", lambda self, text: _moment(text))
     for secret in (old, new):
@@ -469,7 +469,7 @@ async def act(kit: ObjectKit, id: str, model: Model, runs: list[str], step: str,
     }
     method, args = calls.get(step, (step, {} if step in ("cancel", "retry") else {"run": run}))
     caller = ADMIN if step in ("cancel", "retry") else SERVICE
-    calling = kit.call("task", id, method, args, caller=caller, headers=chosen(f"{id}.{number}"))
+    calling = kit.call("task", id, method, **args, caller=caller, headers=chosen(f"{id}.{number}"))
     if step != "beat" and not may:
         assert await code(calling) == "conflict", step
         return

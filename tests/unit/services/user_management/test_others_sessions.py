@@ -19,7 +19,7 @@ HELPER = Principal("helper", ("helper",), frozenset({"users:read", "users:manage
 
 async def end(kit: ObjectKit, method: str, pair: Any, caller: Principal) -> None:
     args = {"session": session_of(pair["refresh_token"])} if method == "end_session" else {}
-    await kit.call("user", pair["user"]["id"], method, args, caller=caller)
+    await kit.call("user", pair["user"]["id"], method, **args, caller=caller)
     await kit.settle()
 
 

@@ -40,25 +40,25 @@ class ObjectCaller:
         self._kit = kit
 
     async def call(self, type: str, id: str, method: str, /, **args: Any) -> Any:
-        return await self._kit.call(type, id, method, args, caller=SERVICE)
+        return await self._kit.call(type, id, method, **args, caller=SERVICE)
 
 
 async def role(kit: ObjectKit, name: str, *permissions: str, caller: Principal | None = None) -> Any:
     options = {"caller": caller} if caller else {}
-    return await kit.call("role", name, "create", {"permissions": permissions}, **options)
+    return await kit.call("role", name, "create", permissions=permissions, **options)
 
 
 async def user(kit: ObjectKit) -> str:
     id = new_id()
     name = f"u{id}"
     args = {"username": name, "email": f"{name}@example.org", "password": "wheelbarrow at noon"}
-    await kit.call("user", id, "register", args)
+    await kit.call("user", id, "register", **args)
     return id
 
 
 async def give(kit: ObjectKit, id: str, *roles: str, caller: Principal | None = None) -> Any:
     options = {"caller": caller} if caller else {}
-    return await kit.call("user", id, "patch", {"patch": {"roles": roles}}, **options)
+    return await kit.call("user", id, "patch", patch={"roles": roles}, **options)
 
 
 async def listed(kit: ObjectKit) -> list[str]:
@@ -73,7 +73,7 @@ async def test_built_in_roles_are_shown_as_they_are_and_stay(kit: ObjectKit) -> 
         shown = await kit.call("role", name, "read")
         assert (shown["permissions"], shown["builtin"]) == (sorted(permissions), True)
         for method, args in (("replace", {"permissions": []}), ("remove", {})):
-            assert (await failure(kit.call("role", name, method, args))).code == "conflict"
+            assert (await failure(kit.call("role", name, method, **args))).code == "conflict"
         assert (await failure(role(kit, name))).code == "exists"
     assert await listed(kit) == ["admin", "clerk", "service", "user"]
 
@@ -95,8 +95,8 @@ async def test_nobody_makes_or_changes_a_role_beyond_their_own_permissions(kit: 
     await role(kit, "lesser", "data:read", caller=CLERK)
     refused = [
         role(kit, "new", "data:read", "audit:read", caller=CLERK),
-        kit.call("role", "lesser", "replace", {"permissions": ["audit:read"]}, caller=CLERK),
-        kit.call("role", "greater", "replace", {"permissions": ["data:read"]}, caller=CLERK),
+        kit.call("role", "lesser", "replace", permissions=["audit:read"], caller=CLERK),
+        kit.call("role", "greater", "replace", permissions=["data:read"], caller=CLERK),
         kit.call("role", "greater", "remove", caller=CLERK),
     ]
 
@@ -129,7 +129,7 @@ async def test_a_role_that_users_can_not_have_is_refused_by_its_place(kit: Objec
     refused = await failure(give(kit, await user(kit), "user", name))
 
     assert (refused.code, refused.field) == ("invalid", "args.patch.roles[1]")
-    replaced = await failure(kit.call("user", await user(kit), "replace", {"roles": [name]}))
+    replaced = await failure(kit.call("user", await user(kit), "replace", roles=[name]))
     assert (replaced.code, replaced.field) == ("invalid", "args.roles[0]")
 
 
@@ -178,7 +178,7 @@ async def test_what_is_told_of_a_role_or_user_that_never_was_makes_none(kit: Obj
         ("role", "ghost", "hold", {"user": "nobody", "version": 1}),
         ("user", "nobody", "lose_role", {"role": "ghost"}),
     ):
-        await kit.call(type, id, method, args, caller=SERVICE)
+        await kit.call(type, id, method, **args, caller=SERVICE)
     await kit.settle()
 
     assert (await failure(kit.call("role", "ghost", "_read"))).code == "not-found"

@@ -52,8 +52,8 @@ async def kit() -> AsyncIterator[ObjectKit]:
 
 
 async def join(kit: ObjectKit, user: str, version: int = 1) -> None:
-    await kit.call(TYPE, ID, "join", {"user": user, "version": version}, caller=SERVICE)
+    await kit.call(TYPE, ID, "join", user=user, version=version, caller=SERVICE)
 
 
 async def leave(kit: ObjectKit, user: str, version: int = 2) -> None:
-    await kit.call(TYPE, ID, "leave", {"user": user, "version": version}, caller=SERVICE)
+    await kit.call(TYPE, ID, "leave", user=user, version=version, caller=SERVICE)
