@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,7 @@ class StoredTells(Tells):
     ways = ("tell",)
 
 
-async def _call_once(client: Client, type: str, id: str, method: str, arguments: Mapping[str, Any]) -> Any:
+async def _call_once(client: Client, type: str, id: str, method: str, /, **arguments: Any) -> Any:
     assert client.once is not None
     try:
         return await client.once(type, id, method, arguments)
