@@ -5,6 +5,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
 const HEIGHT = 150;
+const TIME = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit", second: "2-digit" });
 
 /** One line over time: seconds since the epoch, and values; null where there is none. */
 export function Chart({ title, times, values }: { title: string; times: number[]; values: (number | null)[] }) {
@@ -21,8 +22,11 @@ export function Chart({ title, times, values }: { title: string; times: number[]
         height: HEIGHT,
         cursor: { show: false },
         legend: { show: false },
-        scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, 1e-3) * 1.1] } },
-        axes: [axis, { ...axis, size: 56 }],
+        scales: { y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, 1) * 1.1] } },
+        axes: [
+          { ...axis, space: 90, values: (_, seconds) => seconds.map((each) => TIME.format(each * 1000)) },
+          { ...axis, size: 56, space: 40 },
+        ],
         series: [{}, { stroke: color("--pico-primary"), width: 2, fill: `${color("--pico-primary")}22` }],
       },
       [times, values],
