@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.common.exceptions import StaleElementReferenceException, TimeoutException, WebDriverException
+from selenium.common.exceptions import (
+    NoSuchElementException,
+    StaleElementReferenceException,
+    TimeoutException,
+    WebDriverException,
+)
 from selenium.webdriver import Remote
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -76,7 +81,14 @@ class Console:
         self.browser.execute_script(CHOOSE_FILE, field, name, text)
 
     def choose(self, label: str, option: str) -> None:
-        Select(self._field(label)).select_by_visible_text(option)
+        def pick() -> bool:
+            try:
+                Select(self._field(label)).select_by_visible_text(option)
+            except NoSuchElementException:
+                return False
+            return True
+
+        self.until(pick)
 
     def all(self, selector: str) -> list[WebElement]:
         return self.browser.find_elements(By.CSS_SELECTOR, selector)

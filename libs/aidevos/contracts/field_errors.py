@@ -23,7 +23,7 @@ MAX_ERRORS = 20
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 8
 MAX_ENTRIES = 200
-_location = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$(?P<path>.*)`)?", re.DOTALL).fullmatch
+_location = re.compile(r"(?P<what>.*?)(?: - at (?:`key` in )?`\$(?P<path>.*)`)?", re.DOTALL).fullmatch
 _named = re.compile(r"Object (?:contains unknown|missing required) field `(?P<name>.*)`", re.DOTALL).fullmatch
 
 

@@ -34,6 +34,10 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     free: Any = None
 
 
+class Named(msgspec.Struct):
+    limits: dict[Annotated[str, Meta(pattern="^[a-z]+$")], int]
+
+
 class Patch(msgspec.Struct):
     id: int
     data: msgspec.Raw
@@ -104,6 +108,14 @@ def test_a_part_that_is_passed_on_unread_is_no_error() -> None:
         bodies.decode(msgspec.json.Decoder(Patch), b'{"id": "x", "data": {"any": [1]}}', "data")
 
     assert [error.field for error in found.value.errors or []] == ["id"]
+
+
+def test_a_refused_key_is_an_error_of_its_map() -> None:
+    with pytest.raises(Failure) as refused:
+        bodies.decode(msgspec.json.Decoder(Named), '{"limits": {"Ä": 1}}'.encode(), "")
+
+    assert refused.value.field == "limits"
+    assert [error.field for error in refused.value.errors] == ["limits"]
 
 
 def test_no_more_errors_are_told_than_the_bound() -> None:
