@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from aidevos.durable.bus.jetstream import JetStreamBus
-from services.http_gateway.live import stream
+from services.http_gateway.live import endless_body
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
 from tests.support.http import http_client
 from tests.support.servers import Servers
@@ -49,7 +49,7 @@ async def publish(world: World, thing: str, count: int, size: int = 0) -> None:
 async def test_a_reader_that_does_not_read_takes_no_memory_and_holds_up_nobody(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "WRITE_WITHIN", 1.0)
+    monkeypatch.setattr(endless_body, "WRITE_WITHIN", 1.0)
     thing, headers = secrets.token_hex(6), world.authorized("admin")
     count, size = 60, 500_000
     with socket.create_connection(("127.0.0.1", httpx2.URL(world.url).port or 80)) as slow:

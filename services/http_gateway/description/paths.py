@@ -11,6 +11,7 @@ from aidevos.contracts.errors import MEDIA_TYPE
 from ..endpoints.operation import Access, Operation, Text, has_version
 from ..http.bodies import JSON_PATCH
 from ..http.parameters import SHARED, Parameter
+from ..live.endless_body import EVENT_STREAM
 
 Json = dict[str, Any]
 COMPONENTS = "#/components/schemas/"
@@ -32,7 +33,8 @@ class Schemas(NamedTuple):
     def of(self, body: Any) -> Json:
         """Return the schema of a type, of several alternatives, or of a value that is already a schema."""
         if isinstance(body, Text):
-            return {"type": "string"}
+            # Readers of a stream judge each of its events by the schema. Those of `/events` have many types.
+            return {} if body.media == EVENT_STREAM else {"type": "string"}
         if isinstance(body, tuple):
             return {"oneOf": [self.of(each) for each in body]}
         return body if isinstance(body, dict) else self.by_type[body]

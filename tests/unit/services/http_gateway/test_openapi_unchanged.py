@@ -48,6 +48,7 @@ INTENDED: dict[str, str] = {
         "objects are called by any name"
     ),
     r"/paths/~1events/get/parameters/query include/.*": "items come with their events",
+    r"/paths/~1events/get/responses/200/content/text~1event-stream/schema\b.*": "the events have many types",
     r"/components/schemas/(session-)?Whoami/.*": "API keys know whom they act for",
     r"/components/schemas/(FieldError/.*|Problem/properties/errors.*)": "a problem names all errors of a body",
     r"/components/schemas/Problem/(examples/0|properties)/type.*": "the type leads to the catalogue of errors",
