@@ -102,6 +102,7 @@ def new_name() -> str:
 
 def test_a_wrong_password_is_refused_and_the_page_says_so(world: World, browsers: Browsers) -> None:
     other = browsers.open()
+    other.set_window_size(1280, 900)
     try:
         console = Console(other, world.url)
         console.open("/objects/counter:deep")
@@ -221,6 +222,20 @@ def test_objects_are_searched_by_their_states_and_counted(console: Console, admi
     console.until(lambda: f"counter:{other}" not in console.text)
     console.press("Count all")
     console.until(lambda: " objects" in console.text)
+
+
+def test_many_tabs_leave_connections_for_the_one_that_is_shown(console: Console, admin: People) -> None:
+    browser, first = console.browser, console.browser.current_window_handle
+    # A browser has six connections to a host, and each of these pages follows a stream.
+    for _ in range(7):
+        browser.switch_to.new_window("tab")
+        console.open("/fleet")
+        console.see("data_storage-0")
+    for handle in browser.window_handles:
+        if handle != first:
+            browser.switch_to.window(handle)
+            browser.close()
+    browser.switch_to.window(first)
 
 
 def test_the_figures_are_live_and_show_the_busiest_object(console: Console, admin: People) -> None:

@@ -32,10 +32,10 @@ const RESUMABLE = new Set(["draining", "slow", "unavailable", "restarted", "unau
 /** Reads one stream after another, from where the last one ended, until it is closed. */
 class Follower {
   private readonly abort = new AbortController();
-  private position = "";
 
   constructor(
     private readonly path: string,
+    private readonly place: { position: string },
     private readonly onMessage: (message: EventSourceMessage) => void,
     private readonly onNote: (text: string) => void,
   ) {}
@@ -52,7 +52,7 @@ class Follower {
 
   /** Follow one stream to its end; return true if it can be resumed. */
   private async follow(): Promise<boolean> {
-    const headers: Record<string, string> = this.position ? { "Last-Event-ID": this.position } : {};
+    const headers: Record<string, string> = this.place.position ? { "Last-Event-ID": this.place.position } : {};
     const response = await request(this.path, { headers, signal: this.abort.signal });
     if (!response.ok || !response.body) {
       this.onNote((await problemOf(response)).message);
@@ -62,7 +62,7 @@ class Follower {
     let resumable = true;
     const parser = createParser({
       onEvent: (message) => {
-        if (message.id) this.position = message.id;
+        if (message.id) this.place.position = message.id;
         if (message.event === "end") resumable = this.end(message.data);
         else if (message.event === "gap") this.onNote(texts.events.gap);
         else if (message.event) this.onMessage(message);
@@ -81,7 +81,10 @@ class Follower {
   }
 }
 
-/** Follow a stream while `on` is true, and return a note about it. */
+/**
+ * Follow a stream while `on` is true and the page is shown, and return a note about it. A browser has six connections to
+ * a host, so pages in the background must not hold any. What they missed comes when they are shown again.
+ */
 function useStream(path: string, on: boolean, onMessage: (message: EventSourceMessage) => void): string {
   const [note, setNote] = useState("");
   const latest = useRef(onMessage);
@@ -89,9 +92,29 @@ function useStream(path: string, on: boolean, onMessage: (message: EventSourceMe
   useEffect(() => {
     if (!on) return undefined;
     setNote("");
-    const follower = new Follower(path, (message) => latest.current(message), setNote);
-    void follower.run();
-    return () => follower.close();
+    const place = { position: "" };
+    let follower: Follower | undefined;
+    const stop = () => {
+      follower?.close();
+      follower = undefined;
+    };
+    const look = () => {
+      if (document.visibilityState !== "visible") return stop();
+      if (follower) return;
+      follower = new Follower(path, place, (message) => latest.current(message), setNote);
+      void follower.run();
+    };
+    look();
+    document.addEventListener("visibilitychange", look);
+    // A page that the browser keeps for its Back button is hidden too.
+    window.addEventListener("pagehide", stop);
+    window.addEventListener("pageshow", look);
+    return () => {
+      document.removeEventListener("visibilitychange", look);
+      window.removeEventListener("pagehide", stop);
+      window.removeEventListener("pageshow", look);
+      stop();
+    };
   }, [path, on]);
   return note;
 }
