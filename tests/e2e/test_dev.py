@@ -232,13 +232,16 @@ async def test_a_process_that_ends_by_itself_is_replaced(dev: Dev, http: Call) -
     await asyncio.to_thread(dev.change, CODE, "is served anew")
 
 
-def test_ctrl_c_stops_the_code_and_leaves_the_fleet_up(fleet: LocalFleet, dev: Dev) -> None:
-    dev.process.send_signal(signal.SIGINT)
+def test_ctrl_c_stops_the_code_and_leaves_the_fleet_up(fleet: LocalFleet, tmp_path: Path) -> None:
+    (tmp_path / "till.py").write_text(CODE.replace('type="till"', 'type="drawer"'))
+    with serving(Dev(fleet, tmp_path, "till.py")) as dev:
+        assert serving_in(tmp_path, fleet)
+        dev.process.send_signal(signal.SIGINT)
 
-    assert dev.process.wait(timeout=60) == 0
-    assert dev.output.endswith("The fleet stays up; `aidevos down` stops it.\n")
-    assert fleet.is_up()
-    assert [pid for pid in fleet.processes() if b"aidevos.cli.dev" in command_line(pid)] == []
+        assert dev.process.wait(timeout=60) == 0
+        assert dev.output.endswith("The fleet stays up; `aidevos down` stops it.\n")
+        assert fleet.is_up()
+        assert serving_in(tmp_path, fleet) == []
 
 
 @pytest.fixture(scope="module")
@@ -300,5 +303,7 @@ async def make_user(fleet: LocalFleet, dev: Dev, type: str) -> str:
     return user.name
 
 
-def command_line(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+def serving_in(folder: Path, fleet: LocalFleet) -> list[int]:
+    """Return the processes that serve the code in a folder."""
+    ours = (pid for pid in fleet.processes() if b"aidevos.cli.dev" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    return [pid for pid in ours if Path(f"/proc/{pid}/cwd").resolve() == folder.resolve()]

@@ -159,14 +159,23 @@ class AuthRouter(APIRouter):
     async def me(self, request: HttpRequest) -> HttpResponse:
         caller, forwarder = request.principal, self._forwarder
         if not caller.key:
-            subject = subjects.call(SESSION_TYPE, _session(request), "me")
-            return HttpResponse(200, await forwarder.request(subject, b"{}", forwarder.options(request)), NO_STORE)
+            return HttpResponse(200, await self._show_session(request), NO_STORE)
         subject = subjects.call(users.TYPE, caller.subject, "show")
         user = _user_shown.decode(await forwarder.request(subject, b"{}", forwarder.own_options(request)))
         shown = user if caller.has(users.OWN_PROFILE) else _without_profile(user)
         granted = caller.permissions | {f"{name}:{attribute}={value}" for name, attribute, value in caller.narrowed}
         answer = Whoami(user=shown, permissions=sorted(granted), key=caller.key)
         return HttpResponse(200, msgspec.json.encode(answer), NO_STORE)
+
+    async def _show_session(self, request: HttpRequest) -> bytes:
+        subject = subjects.call(SESSION_TYPE, _session(request), "me")
+        try:
+            return await self._forwarder.request(subject, b"{}", self._forwarder.options(request))
+        except Failure as failure:
+            # The session may have ended a moment ago, and its token with it.
+            if failure.code == "not-found":
+                raise Failure("unauthenticated", "the session has ended") from None
+            raise
 
     @post("/auth/login", "login", "Log in", body=authentication.LoginBody, **LOGIN)
     async def login(self, request: HttpRequest, body: authentication.LoginBody) -> HttpResponse:

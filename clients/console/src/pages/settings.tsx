@@ -11,8 +11,8 @@ interface Setting {
 
 const t = texts.settings;
 const COLUMNS: Column<Setting>[] = [
-  { title: t.name, show: (setting) => <code>{setting.variable}</code> },
-  { title: t.value, show: (setting) => String(setting.value ?? "") || texts.none },
+  { title: t.name, show: (setting) => <code class="name">{setting.variable}</code> },
+  { title: t.value, show: (setting) => <code>{String(setting.value ?? "") || texts.none}</code> },
   { title: t.origin, show: (setting) => setting.origin },
 ];
 
