@@ -157,7 +157,7 @@ def test_it_starts_the_fleet_and_says_what_is_served_and_how_to_call_it(fleet: L
 
 
 async def test_a_change_is_served_soon_and_no_request_is_lost_meanwhile(dev: Dev, http: Call) -> None:
-    paid, stop = {f"t{number}": 0 for number in range(6)}, asyncio.Event()
+    paid, stop = {f"busy{number}": 0 for number in range(6)}, asyncio.Event()
 
     async def pay(till: str) -> None:
         while not stop.is_set():
