@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import httpx2
+import nats
 import pytest
 from selenium.webdriver import Remote
 from selenium.webdriver.common.keys import Keys
@@ -15,6 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from tests.support.browser import Browsers, complaints, forget, requested
 from tests.support.console import Console
 from tests.support.http import blocking_http_client
+from tests.support.letters import bury
 from tests.support.people import PASSWORD
 from tests.support.world import World
 
@@ -261,6 +264,23 @@ def test_dead_letters_are_filtered_by_kind(console: Console) -> None:
     console.see("Everything was delivered")
 
 
+def test_a_dead_letter_is_sent_again_and_applied(console: Console, world: World, admin: People) -> None:
+    name = new_name()
+
+    async def bury_one() -> None:
+        connection = await nats.connect(world.servers.nats_url("client"))
+        await bury(world, connection, name, f"do.counter.{name}.increment")
+        await connection.close()
+
+    asyncio.run(bury_one())
+    console.open(f"/dead-letters?source=counter:{name}")
+    console.see(f"counter:{name}")
+    console.press("Send again", f"//tr[td[contains(., 'counter:{name}')]]")
+    console.see("It was sent again.")
+    ask = {"method": "value"}
+    console.until(lambda: admin.api.post(f"/durable-objects/counter:{name}/request", json=ask).json()["result"] == 3)
+
+
 def test_the_items_of_a_file_are_imported_and_refused_lines_are_named(console: Console, admin: People) -> None:
     name = new_name()
     schema = {"type": "object", "required": ["title"]}
@@ -405,15 +425,15 @@ def test_a_webhook_is_made_changed_and_its_secret_shown(console: Console, admin:
     console.press("Edit", row)
     console.check("Active")
     console.press("Save", "//dialog")
-    console.until(lambda: active_of(admin, url) is False)
+    console.until(lambda: hook_of(admin, url)["active"] is False)
     console.press("New secret", row)
     console.press("New secret", "//dialog")
     console.see("signs deliveries")
 
 
-def active_of(admin: People, url: str) -> bool:
+def hook_of(admin: People, url: str) -> dict[str, Any]:
     hooks = admin.api.get("/webhooks?limit=500").raise_for_status().json()["items"]
-    return bool(next(hook["active"] for hook in hooks if hook["url"] == url))
+    return next(dict(hook) for hook in hooks if hook["url"] == url)
 
 
 def test_a_route_is_declared_and_the_limits_are_saved(console: Console, admin: People) -> None:
