@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.routing import Match, Route
 
+from aidevos.contracts.errors import Failure
 from services.http_gateway.http.paths import Paths
 
 SHAPES = st.lists(
@@ -37,6 +40,7 @@ def precedence(shape: tuple[str | None, ...]) -> list[bool]:
 @given(SHAPES, PATHS)
 @example([("a", "b"), ("a", None), (None, "b")], ["a", "b"])
 @example([("a", "b"), (None, "c")], ["a", "c"])
+@example([("a",)], ["a", ""])
 async def test_a_path_gets_the_first_route_that_matches_with_literals_before_variables(
     shapes: list[tuple[str | None, ...]], segments: list[str]
 ) -> None:
@@ -45,8 +49,13 @@ async def test_a_path_gets_the_first_route_that_matches_with_literals_before_var
     scope: dict[str, Any] = {"type": "http", "path": "/" + "/".join(segments), "method": "GET"}
     matches = [(route, found) for route in routes for match, found in [route.matches(scope)] if match is Match.FULL]
 
-    await Paths(reversed(routes), default)(dict(scope), None, None)  # type: ignore[arg-type]
-
+    # A path that is there without the slash at its end says so.
+    bare = scope | {"path": scope["path"].removesuffix("/")}
+    refused = not matches and bare != scope and any(route.matches(bare)[0] is Match.FULL for route in routes)
+    with pytest.raises(Failure, match="without the slash") if refused else nullcontext():
+        await Paths(reversed(routes), default)(dict(scope), None, None)  # type: ignore[arg-type]
+    if refused:
+        return
     if not matches:
         assert (len(endpoint.scopes), len(default.scopes)) == (0, 1)
     else:
