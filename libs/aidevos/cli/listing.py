@@ -1,4 +1,4 @@
-"""What the commands for users, keys, data and the like share: paths, changes, secrets and times."""
+"""The parts that the commands for users, keys, data and the like share: paths, changes, secrets and times."""
 
 from __future__ import annotations
 

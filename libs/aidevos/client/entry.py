@@ -1,4 +1,4 @@
-"""What the two entry points, HTTP and NATS, have in common for the client."""
+"""The operations of the client, and the protocol of its two entry points, HTTP and NATS."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class PendingMessage(msgspec.Struct, kw_only=True):
 
 
 class PendingWork(msgspec.Struct, kw_only=True):
-    """What an object has yet to do: its alarms, the next one first, and its outbox, the oldest message first.
+    """The pending work of an object: its alarms, the next one first, and its outbox, the oldest message first.
 
     `outbox` has at most 100 messages, and `outbox_count` is the number of all.
     """

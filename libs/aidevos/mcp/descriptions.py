@@ -1,4 +1,4 @@
-"""What an OpenAPI document of the gateway says about types of objects."""
+"""The types of objects in an OpenAPI document of the gateway."""
 
 from __future__ import annotations
 

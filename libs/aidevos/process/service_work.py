@@ -1,4 +1,4 @@
-"""What a service does besides serving its objects: its preparation, and its chores."""
+"""The work of a service besides its objects: its preparation, and its chores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process with a user's code says to the loop, one JSON object on each line."""
+"""The messages of a process with a user's code to the loop, one JSON object on each line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an object has yet to do, as operators see it: its alarms and its outbox, without what they hold."""
+"""The pending work of an object, as operators see it: its alarms and its outbox, without what they hold."""
 
 from __future__ import annotations
 
