@@ -58,6 +58,8 @@ class HostProcess:
         os.kill(self.pid(), number)
 
     def close(self) -> None:
+        """End it; a parent that has ended by itself shows why in the host's log."""
+        assert self.running(), self.log.read_text()[-3000:]
         os.kill(self.pid(), signal.SIGCONT)
         os.kill(self.pid(), signal.SIGTERM)
         try:
@@ -83,7 +85,7 @@ async def client(
         await connection.close()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 15.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], within: float = 30.0) -> None:
     """Wait until the condition holds; fail after `within` seconds."""
     end = time.monotonic() + within
     while not await condition():

@@ -14,12 +14,15 @@ import pytest
 
 from aidevos.cli.main import main
 
-NOW = datetime.now(UTC)
 Output = pytest.CaptureFixture[str]
 
 
+def moment(ago: float) -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=ago)
+
+
 def line(ago: float, message: str, level: str = "INFO", **more: object) -> str:
-    at = (NOW - timedelta(seconds=ago)).isoformat(timespec="milliseconds")
+    at = moment(ago).isoformat(timespec="milliseconds")
     return json.dumps({"time": at, "level": level, "service": "objects", "message": message, **more}) + "\n"
 
 
@@ -64,8 +67,8 @@ def test_lines_are_chosen_by_service_time_level_and_pattern(
 
 
 def test_since_takes_a_moment_which_is_in_utc_if_it_names_no_zone(folder: Path, capsys: Output) -> None:
-    assert shown(capsys, "--since", (NOW - timedelta(seconds=40)).isoformat()) == ["second", "bad"]
-    assert shown(capsys, "--since", (NOW - timedelta(seconds=25)).replace(tzinfo=None).isoformat()) == ["bad"]
+    assert shown(capsys, "--since", moment(40).isoformat()) == ["second", "bad"]
+    assert shown(capsys, "--since", moment(25).replace(tzinfo=None).isoformat()) == ["bad"]
 
 
 def test_lines_are_readable_and_without_colours_unless_a_terminal_shows_them(folder: Path, capsys: Output) -> None:
