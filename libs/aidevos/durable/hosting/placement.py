@@ -237,8 +237,8 @@ class Placement:
                 self._find_strays(type, self._wanted[type])
         for type, share in self._wanted.items():
             self._take_over(type, share)
-        for place in sorted(self._surplus(), key=lambda place: self._is_busy(*place)):
-            if len(self._moves) >= (MOVES_AT_ONCE if self._is_busy(*place) else IDLE_MOVES_AT_ONCE):
+        for busy, place in sorted((self._is_busy(*place), place) for place in self._surplus()):
+            if len(self._moves) >= (MOVES_AT_ONCE if busy else IDLE_MOVES_AT_ONCE):
                 break
             task = self._moves[place] = asyncio.get_running_loop().create_task(self._move(*place))
             task.add_done_callback(partial(self._on_moved, place))
