@@ -10,6 +10,7 @@ the owner of this object answers.
 from __future__ import annotations
 
 import re
+import secrets
 from typing import Any, NewType
 
 import msgspec
@@ -103,16 +104,32 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self.settings.registration:
             raise Failure("forbidden", "registration is closed")
         await self.registrations.admit(self.client_address, self.now, self.call)
-        if not _is_new_id(self.id):
-            raise Failure("invalid", "a new user's ID must be a UUID of 32 hexadecimal digits", field="id")
-        if self.state.username or self.state.erased:
-            raise Failure("exists", "a user with this ID exists or has been erased")
-        email = check_email(email)
-        check_password(password, self.settings.password_min_length, username, email, full_name)
-        await self._reserve(username, email, password)
-        self._create(username, email, full_name, ["user"])
-        self.tell(CONFIRMATION_TYPE, self.id, "welcome", email=email)
+        await self._found(username, email, password, full_name, ["user"])
+        self.tell(CONFIRMATION_TYPE, self.id, "welcome", email=self.state.email)
         record(self, "user.registered", actor=self.id, target=self.id)
+        return self._render(changes=1)
+
+    @command(allow=permission(MANAGE_USERS), confidential=True)
+    async def create(
+        self,
+        username: Username,
+        email: Email,
+        password: Password | None = None,
+        full_name: FullName = "",
+        roles: Roles | None = None,
+    ) -> User:
+        """Create a user, also while registration is closed. The object's ID must be new, as for `register`.
+
+        A mail asks the user to confirm the address or, without `password`, brings a link that sets one. Without
+        `roles`, the user has the role `user`. The caller needs every permission of other roles.
+        """
+        if self.state.registration == self.request_id:
+            return self._render()
+        await self._found(username, email, password, full_name, ["user"] if roles is None else roles)
+        self.tell(CONFIRMATION_TYPE, self.id, "recover" if password is None else "welcome", email=self.state.email)
+        if is_administrator(self.state.roles, "active"):
+            self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
+        record(self, "user.registered", target=self.id)
         return self._render(changes=1)
 
     @command(allow=services(), confidential=True)
@@ -418,6 +435,23 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
             if failure.code == "exists":
                 raise Failure("exists", f"this {field.partition('.')[2]} is taken", field=field) from None
             raise
+
+    async def _found(
+        self, username: str, email: str, password: str | None, full_name: str, role_names: list[str]
+    ) -> None:
+        """Become a new user. Without a password, nobody knows it."""
+        if not _is_new_id(self.id):
+            raise Failure("invalid", "a new user's ID must be a UUID of 32 hexadecimal digits", field="id")
+        if self.state.username or self.state.erased:
+            raise Failure("exists", "a user with this ID exists or has been erased")
+        email = check_email(email)
+        if password is not None:
+            check_password(password, self.settings.password_min_length, username, email, full_name)
+        # The role that everyone gets by registering needs no permission.
+        self.state.roles = [name for name in role_names if name == "user"]
+        await self._check_roles(Profile(roles=role_names, status="active"), "args.roles")
+        await self._reserve(username, email, password or secrets.token_urlsafe(32))
+        self._create(username, email, full_name, sorted(set(role_names)))
 
     def _create(self, username: str, email: str | None, full_name: str, roles: list[str]) -> None:
         self.state = UserState(

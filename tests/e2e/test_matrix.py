@@ -173,6 +173,7 @@ ROWS: dict[tuple[str, str], tuple[bytes, set[str]]] = {
     ("route", "replace"): (ROUTE, {"admin"}),
     ("route", "remove"): (b"{}", {"admin"}),
     ("user", "register"): (b'{"username":"u","email":"u@example.org","password":"x"}', ANYONE),
+    ("user", "create"): (b'{"username":"u","email":"u@example.org"}', {"admin"}),
     ("user", "install"): (b'{"username":"","password":"x"}', SERVICE),
     ("user", "holds"): (b'{"account":"a"}', SERVICE),
     ("user", "confirm_email"): (b'{"email":"a@example.org"}', SERVICE),

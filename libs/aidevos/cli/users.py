@@ -74,24 +74,19 @@ def create_user(
     email: Annotated[str, Argument(help="The new user's e-mail address.")],
     full_name: Annotated[str, Option(help="The name in full.", show_default=False)] = "",
     role: Annotated[list[str] | None, Option(help="A role besides `user`.")] = None,
+    invite: Annotated[bool, Option("--invite", help="Let a mailed link set the password, instead of asking.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Register a user. The password is asked for, or is the first line of standard input.
+    """Create a user. The password is asked for, or is the first line of standard input.
 
     Example: aidevos users create grace grace@example.org --role clerk
 
-    A mail asks the user to confirm the address.
+    A mail asks the user to confirm the address. With --invite, it brings a link that sets the password and works once,
+    for an hour; `aidevos users reset-password` sends another.
     """
-    password = read_new_secret("Password")
-    body = {"username": username, "email": email, "password": password, "full_name": full_name}
-
-    async def work(api: HttpApi) -> Any:
-        made = await api.call("POST", "/auth/register", body=body, anonymous=True)
-        if not role:
-            return made
-        return await patch(api, path_of("users", made["id"]), made, {"roles": _joined(made["roles"], role)})
-
-    print_fields(call(work), as_json=as_json)
+    body = {"username": username, "email": email, "roles": _joined(["user"], role or [])}
+    body |= given(full_name=full_name) | ({} if invite else {"password": read_new_secret("Password")})
+    print_fields(call(lambda api: api.call("POST", "/users", body=body)), as_json=as_json)
 
 
 @app.command("change")

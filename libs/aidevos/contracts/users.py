@@ -65,6 +65,19 @@ class RegisterBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     full_name: FullName = ""
 
 
+class CreateUserBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /users`, and the arguments of the method `create`.
+
+    Without `password`, the user gets a mail with a link that sets one. Without `roles`, the user has the role `user`.
+    """
+
+    username: Username
+    email: Email
+    password: Password | None = None
+    full_name: FullName = ""
+    roles: Roles | None = None
+
+
 class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The fields of a user that can be changed.
 

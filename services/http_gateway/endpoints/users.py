@@ -9,8 +9,9 @@ from aidevos.contracts import roles, subjects, users
 from aidevos.contracts.authentication import SessionPage
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.roles import CreateRoleBody, ReplaceRoleBody, Role
-from aidevos.contracts.users import EraseUserBody, ReplaceUserBody, User
+from aidevos.contracts.users import CreateUserBody, EraseUserBody, ReplaceUserBody, User
 
+from ..forwarder import new_object_id
 from ..http.parameters import PAGE, text, variable
 from ..http.request import HttpRequest
 from .api_router import APIRouter
@@ -30,6 +31,8 @@ READ = "For the user, or with `users:read` for any user."
 END = "For the user, or with `users:manage` for any user."
 ERASE = "For the user with the password, or with `users:manage` for any user."
 MANAGE = "Requires `users:manage`."
+CREATE = "Requires `users:manage`, and every permission of roles other than `user`."
+INVITED = "It works while registration is closed, too. Without `password`, a mail brings a link that sets one."
 READ_ROLES = "Requires `roles:manage`."
 _session = in_path("session_id", "session")
 
@@ -50,6 +53,11 @@ def _create_role(request: HttpRequest, body: CreateRoleBody) -> dict[str, Any]:
     return {"permissions": body.permissions, "description": body.description}
 
 
+def _new_user(request: HttpRequest, body: CreateUserBody) -> str:
+    return new_object_id(request, users.TYPE, body.username, body.email)
+
+
+NEW = Target(users.TYPE, _new_user)
 OF_ID = Target(users.TYPE, _user)
 OF_NAME = Target(roles.TYPE, in_path("name", "role", re.compile(roles.NAME_PATTERN).fullmatch))
 NEW_ROLE = Target(roles.TYPE, lambda request, body: body.name)
@@ -66,6 +74,8 @@ class UserRouter(APIRouter):
     rows = (
         get(USERS, "search_users", "Find users", SEARCH, users.UserPage, query=(*PAGE, *FILTERS),
             needs="Requires `users:read`."),
+        post(USERS, "create_user", "Create a user", (NEW, "create"), User, CreateUserBody, permission="users:manage",
+             location=f"{USERS}/{{id}}", about=INVITED, needs=CREATE),
         get(USER, "read_user", "Show a user", OF_ID, User, needs=READ),
         put(USER, "replace_user", "Replace a user's profile", OF_ID, User, ReplaceUserBody),
         patch(USER, "patch_user", "Change a user's profile", OF_ID, User, ReplaceUserBody),
