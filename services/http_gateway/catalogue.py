@@ -32,6 +32,8 @@ CHECK_EVERY = 1.0
 log = logging.getLogger(__name__)
 Json = dict[str, Any]
 DEFS = "#/$defs/"
+# The values of each JSON type that text in a path or query can stand for.
+VALUES: dict[str, Any] = dict.fromkeys(("integer", "number", "boolean"), int | float) | {"array": list, "object": dict}
 
 
 class Method(NamedTuple):
@@ -56,19 +58,24 @@ class Method(NamedTuple):
         required: list[str] = self._resolve(self.description.args).get("required", [])
         return required
 
+    def takes_json(self, name: str) -> bool:
+        """True if an argument is a list or a map, which is JSON in a query string."""
+        return bool(self._json_types(self.properties.get(name, {})) & {"array", "object"})
+
     def convert(self, name: str, text: str) -> Any:
         """Return an argument that came as text in a path or query, converted to its declared type.
 
-        The text becomes a number or a boolean if the schema declares one and the text is one; otherwise
-        it stays text.
+        The text becomes a number, a boolean, a list or a map if the schema declares one and the text is one in JSON;
+        otherwise it stays text.
         """
-        if not self._json_types(self.properties.get(name, {})) & {"integer", "number", "boolean"}:
+        kinds = self._json_types(self.properties.get(name, {})) & VALUES.keys()
+        if not kinds:
             return text
         try:
             value = msgspec.json.decode(text)
         except (msgspec.DecodeError, RecursionError):
             return text
-        return value if isinstance(value, int | float) else text
+        return value if any(isinstance(value, VALUES[kind]) for kind in kinds) else text
 
     def _json_types(self, schema: Json) -> set[str]:
         """Return the JSON types that a value may have; none if text is one of them."""
@@ -125,6 +132,11 @@ class TypeCatalogue:
     def find_method(self, type: str, name: str) -> Method | None:
         """Return a method's description, or None if it is unknown."""
         return find_method(self._types.get(type), name)
+
+    def find_query(self, type: str, name: str) -> Method | None:
+        """Return a search or view as a method of its type, or None if it is unknown."""
+        found = self._types.get(type)
+        return next((each for each in queries_of(found) if each.description.name == name), None) if found else None
 
     def is_open(self, type: str, method: str | None = None) -> bool:
         """True if a method of the type, or a certain one, needs no credential."""
@@ -183,6 +195,14 @@ def find_method(description: TypeDescription | None, name: str) -> Method | None
     if description is None:
         return None
     return next((Method(method, description.defs) for method in description.methods if method.name == name), None)
+
+
+def queries_of(description: TypeDescription) -> list[Method]:
+    """Return the searches and views of a type as methods."""
+    return [
+        Method(MethodDescription(kind="query", doc="", **msgspec.structs.asdict(each)), description.defs)
+        for each in description.queries
+    ]
 
 
 def _apply(entry: KeyValue.Entry, types: dict[str, Announced]) -> None:

@@ -31,6 +31,7 @@ class Page(msgspec.Struct):
 
     items: list[msgspec.Raw]
     next_cursor: str | None = None
+    count: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _page = msgspec.json.Decoder(Page)
@@ -91,10 +92,36 @@ class ObjectLists:
                 return _make_page(items, Position(type, page.next_cursor))
         return Page(items)
 
+    async def count(self, types: Iterable[str], project: str | None, options: dict[str, Any]) -> int | None:
+        """Return the number of objects of these types, or None if there are too many to count in time.
+
+        Unavailable types are left out. Raises `Failure`.
+        """
+        total = 0
+        for type in types:
+            try:
+                page = await self._read(type, None, 1, project, options, count=True)
+            except Failure as failure:
+                if failure.code != "unavailable":
+                    raise
+                continue
+            if not isinstance(page.count, int):
+                return None
+            total += page.count
+        return total
+
     async def _read(
-        self, type: str, cursor: str | None, limit: int, project: str | None, options: dict[str, Any]
+        self,
+        type: str,
+        cursor: str | None,
+        limit: int,
+        project: str | None,
+        options: dict[str, Any],
+        *,
+        count: bool = False,
     ) -> Page:
-        arguments = msgspec.json.encode({"limit": limit, "cursor": cursor, "project": project})
+        wanted = {"limit": limit, "cursor": cursor, "project": project} | ({"count": True} if count else {})
+        arguments = msgspec.json.encode(wanted)
         return _page.decode(
             await self._forwarder.request_with_body(subjects.query(type, objects.LIST), arguments, options)
         )

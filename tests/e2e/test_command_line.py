@@ -67,6 +67,7 @@ async def test_an_object_is_called_shown_listed_counted_and_deleted(
     assert json.loads(await aidevos("objects", "get", id, "--json"))["state"] == {"value": 3}
     assert id in await aidevos("objects", "list", "counter", "--limit", "0")
     assert int(await aidevos("objects", "count", "counter")) == before + 1
+    assert int(await aidevos("objects", "count")) > before
     await aidevos("objects", "call", id, "increment", "--if-match", "1", expected=6)
     await aidevos("objects", "call", id, "increment", "by=many", expected=2)
     await aidevos("objects", "call", id, "fly", expected=5)

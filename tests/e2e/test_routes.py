@@ -39,7 +39,7 @@ ROUTE = {
     "object_method": "value",
     "permission": "counter:read",
 }
-SPELLED_OUT = re.compile(r"/durable-objects/[a-z0-9_]+:\{id\}/request").fullmatch
+SPELLED_OUT = re.compile(r"/durable-objects/[a-z0-9_]+(:\{id\}/request|/searches/[a-z0-9_]+)").fullmatch
 
 
 ROUTES = {f"{row.method} {row.path}": row.access for router in ROUTERS for row in router.operations}
@@ -110,6 +110,7 @@ ROWS: dict[str, Row] = {
     "POST /durable-objects/{object_id}/versions/{version}/restore": Row(403, 403, 403, 403, 404),
     "POST /durable-objects/{object_id}/versions/{version}/fork": Row(403, 403, 403, 403, 404, {}),
     "POST /durable-objects/{object_id}/request": Row(403, 200, 403, 403, 200, {"method": "value"}),
+    "GET /durable-objects/{type}/searches/{name}": Row(403, 404, 403, 403, 404),
     "GET /auth/me": session(200),
     "GET /auth/sessions": session(200),
     "DELETE /auth/sessions/{session_id}": Row(404, 404, 204, 204, 404),
@@ -124,6 +125,8 @@ ROWS: dict[str, Row] = {
     "GET /access-tokens": Row(403, 403, 403, 403, 200),
     "DELETE /access-tokens/{token_id}": Row(403, 403, 403, 403, 404),
     "GET /users": Row(403, 200, 403, 200, 200),
+    # Refused for the address, after the caller is admitted.
+    "POST /users": Row(403, 403, 403, 403, 422, {"username": "u", "email": "nowhere"}),
     "GET /users/{user_id}": Row(404, 200, 200, 404, 200),
     "PUT /users/{user_id}": Row(404, 403, 200, 404, 200, {}),
     "PATCH /users/{user_id}": Row(404, 403, 200, 404, 200, {}),
@@ -266,6 +269,7 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoi
         "webhook_id": webhook,
         "delivery_id": delivery,
         "task_id": task.json()["id"],
+        "type": "counter",
         "object_id": f"counter:{secrets.token_hex(8)}",
         "user_id": user["user"]["id"],
         "session_id": session,

@@ -22,6 +22,7 @@ from aidevos.cli.main import main
 from aidevos.process.fleet import Fleet
 from tests.support.http import blocking_http_client
 from tests.support.letters import bury
+from tests.support.mails import in_folder
 from tests.support.receiver import ADDRESS
 from tests.support.servers import free_port
 from tests.support.world import World
@@ -126,6 +127,33 @@ class TestUsers:
         assert aidevos.refused("users", "get", f"{name}-not", status=5).startswith(
             f"aidevos: there is no user '{name}-"
         )
+
+    def test_a_search_of_any_type_is_asked_over_http(self, aidevos: Aidevos, web: httpx2.Client, name: str) -> None:
+        made = [make_user(aidevos, f"{name}{number}") for number in range(3)]
+        search = ["objects", "search", "user", "search", f"q={name}"]
+        key = {"X-Api-Key": aidevos("keys", "create", "k", "--scope", "objects:request").strip()}
+        path = "/durable-objects/user/searches/search"
+
+        assert aidevos.json(*search, "sort=-username", "limit=2") == made[::-1]
+        assert aidevos.json(*search, "limit=1", "--limit", "2") == made[:2]
+        assert f"{name}1@example.org" in aidevos(*search)
+        assert "sort" in aidevos.refused(*search, "sort=size", status=2)
+        assert "nothing" in aidevos.refused(*search, "nothing=1", status=2)
+        assert "no search or view" in aidevos.refused("objects", "search", "user", "nothing", status=5)
+        assert "no host serves" in aidevos.refused("objects", "search", "nothing", "search", status=5)
+        assert "users:read" in web.get(path, headers=key).text
+        assert web.get(path).status_code == 401
+        # Everyone may ask this view, which shows what its caller may see.
+        seen = web.get("/durable-objects/collection/searches/visible?limit=1")
+        assert (seen.status_code, "items" in seen.json()) == (200, True)
+
+    def test_an_invited_user_chooses_the_password(self, aidevos: Aidevos, world: World, name: str) -> None:
+        made = aidevos.json("users", "create", name, f"{name}@example.org", "--invite")
+
+        (mail,) = until(lambda: in_folder(world.servers.home / "outbox", f"{name}@example.org"))
+        assert (made["username"], mail["Subject"]) == (name, "Choose a new password")
+        assert "users list" in aidevos.refused("users", "get", f"{name}x", status=5)
+        assert "email" in aidevos.refused("users", "create", f"{name}x", "nowhere", "--invite", status=2)
 
     def test_a_role_counts_for_the_user_who_gets_it(self, aidevos: Aidevos, web: httpx2.Client, name: str) -> None:
         aidevos("roles", "create", name, "users:read", "--description", "Clerks")

@@ -37,6 +37,7 @@ OBJECTS = (
     Row("count", "objects:count", "Print the number of objects."),
     Row("get", "objects:get", "Show an object with its state."),
     Row("call", "objects:call_method", "Call a method of an object, and print its result as JSON."),
+    Row("search", "objects:search", "Ask a search or view of a type."),
     Row("watch", "objects:watch", "Show an object whenever it changes, until Ctrl-C."),
     Row("history", "objects:history", "List the versions of an object, the newest first, or show one."),
     Row("delete", "objects:delete", "Delete objects."),

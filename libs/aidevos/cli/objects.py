@@ -7,11 +7,14 @@ import sys
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import msgspec
 from typer import Argument, Option
 
 from aidevos.cli.arguments import parse_arguments, read_object
+from aidevos.cli.listing import path_of
 from aidevos.cli.output import Json, Watch, Yes, confirm, print_fields, print_json, print_line, print_rows, repeat
-from aidevos.cli.remote import call, read_all
+from aidevos.cli.remote import PAGE, call, read_all
+from aidevos.client.api import HttpApi
 
 OBJECTS = "/durable-objects"
 COLUMNS = {
@@ -59,7 +62,16 @@ def count(type: Type = "", project: Project = "") -> None:
 
     Example: aidevos objects count counter
     """
-    print(len(call(lambda api: read_all(api, OBJECTS, params=_listing(type, project)))))
+    params = _listing(type, project)
+
+    async def work(api: HttpApi) -> int:
+        page = await api.call("GET", OBJECTS, params=params | {"limit": 1, "count": "true"})
+        if page.get("count") is not None:
+            return int(page["count"])
+        # There are too many to count at once.
+        return len([None async for _ in api.items(OBJECTS, params=params | {"limit": PAGE})])
+
+    print(call(work))
 
 
 def get(id: Id, as_json: Json = False) -> None:
@@ -98,6 +110,39 @@ def call_method(
     headers |= {"Idempotency-Key": request_id} if request_id else {}
     answer = call(lambda api: api.call("POST", f"{_path(id)}/request", body=body, headers=headers, deadline=deadline))
     print_json(answer["result"])
+
+
+def search(
+    type: Annotated[str, Argument(metavar="TYPE", help="The type's name.")],
+    name: Annotated[str, Argument(metavar="NAME", help="The name of its search or view.")],
+    pairs: Annotated[list[str] | None, Argument(metavar="KEY=VALUE", help="The arguments.", show_default=False)] = None,
+    limit: Limit = 100,
+    as_json: Json = False,
+) -> None:
+    """Ask a search or view of a type.
+
+    Example: aidevos objects search note find prefix=t
+
+    A search shows its rows as a table, and a view its answer as JSON.
+    """
+    path, given = path_of("durable-objects", type, "searches", name), parse_arguments(pairs or [])
+    params = {key: each if isinstance(each, str) else msgspec.json.encode(each).decode() for key, each in given.items()}
+
+    async def work(api: HttpApi) -> Any:
+        found = await api.call("GET", path, params=params)
+        if not (isinstance(found, dict) and {"items", "next_cursor"} <= found.keys()):
+            return found
+        rows = found["items"]
+        while found["next_cursor"] is not None and (not limit or len(rows) < limit):
+            found = await api.call("GET", path, params=params | {"cursor": found["next_cursor"]})
+            rows += found["items"]
+        return rows[: limit or None]
+
+    found = call(work)
+    if isinstance(found, list) and found and all(isinstance(each, dict) for each in found):
+        print_rows(found, {key.upper(): key for key in found[0]}, as_json=as_json)
+    else:
+        print_json(found)
 
 
 def watch(id: Id, as_json: Json = False) -> None:

@@ -56,8 +56,8 @@ class DurableObject(msgspec.Struct, kw_only=True):
 class ObjectPage(msgspec.Struct, kw_only=True):
     """One page of a list; `next_cursor` is opaque, and null on the last page.
 
-    `count`, if requested, is the number of all objects of the project; null means that there were too
-    many to count.
+    `count`, if requested, is the number of all objects on all pages; null means that there were too many to count in
+    time.
     """
 
     items: list[DurableObject]
@@ -159,12 +159,13 @@ class MethodDescription(msgspec.Struct, kw_only=True):
 
 
 class QueryDescription(msgspec.Struct, kw_only=True):
-    """A search or view of a type, at `query.<type>.<name>`; the schemas are as in a method's."""
+    """A search or view of a type, at `query.<type>.<name>`; the fields are as a method's."""
 
     name: str
     allow: str
     args: dict[str, Any]
     result: dict[str, Any]
+    needs_credential: bool = True
 
 
 class EventDescription(msgspec.Struct, kw_only=True):

@@ -8,19 +8,21 @@ has neither dot nor hyphen, so they never collide.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 
-from aidevos.contracts import routes
+from aidevos.contracts import routes, subjects
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.routes import RouteInfo
+from aidevos.security.permissions import services
 
-from ..catalogue import DEFS, Method, find_method
+from ..catalogue import DEFS, Method, find_method, queries_of
 from ..declared_routes import is_open
 from ..endpoints.objects import DurableObjectRouter
 from ..endpoints.operation import Access, Operation
+from ..endpoints.routers import ROUTERS
 from ..http.parameters import Parameter
 from .paths import COMPONENTS, Json, Schemas, describe_operation, reference
 
@@ -30,7 +32,11 @@ MANAGEMENT = {
     "read_only": "Management calls can only read it.",
 }
 HEADERS = ("Idempotency-Key", "If-Match", "Deadline")
-REQUEST = next(row for row in DurableObjectRouter.operations if row.id == "request")
+REQUEST, SEARCH = (
+    next(row for row in DurableObjectRouter.operations if row.id == id) for id in ("request", "search_objects")
+)
+# The searches and views that rows of the gateway ask.
+WITH_PATHS = {row.calls for router in ROUTERS for row in router.operations if isinstance(row.calls, str)}
 
 
 def tags(types: Iterable[TypeDescription]) -> dict[str, str]:
@@ -58,11 +64,13 @@ def schemas(types: Iterable[TypeDescription]) -> Json:
 def paths(types: Iterable[TypeDescription], schemas: Schemas) -> Json:
     """Return the path of each type, which calls its methods."""
     id = {"parameters": [{"$ref": "#/components/parameters/id"}]}
-    return {
-        f"/durable-objects/{type.type}:{{id}}/request": id
-        | {"post": describe_operation(_request_row(type), type.type, schemas)}
-        for type in types
-    }
+    found: Json = {}
+    for type in types:
+        request = {"post": describe_operation(_request_row(type), type.type, schemas)}
+        found[f"/durable-objects/{type.type}:{{id}}/request"] = id | request
+        for row in _search_rows(type):
+            found[row.path] = {"get": describe_operation(row, type.type, schemas)}
+    return found
 
 
 def component_names(type: TypeDescription) -> dict[str, str]:
@@ -130,6 +138,30 @@ def _request_row(type: TypeDescription) -> Any:
     )
 
 
+def _search_rows(type: TypeDescription) -> Iterator[Operation]:
+    """Yield the rows of a type's searches and views that people may ask and that have no path of their own."""
+    copy = schema_copier(type)
+    for query in queries_of(type):
+        each = query.description
+        if each.allow == str(services()) or subjects.query(type.type, each.name) in WITH_PATHS:
+            continue
+        parameters = (
+            Parameter(name, "", copy(schema), required=name in query.required, is_json=query.takes_json(name))
+            for name, schema in query.properties.items()
+        )
+        yield msgspec.structs.replace(
+            SEARCH,
+            path=f"/durable-objects/{type.type}/searches/{each.name}",
+            id=f"search_{type.type}_{each.name}",
+            summary=f"Ask {each.name} of this type: {type.type}",
+            about="",
+            access=Access.REQUIRED if each.needs_credential else Access.OPTIONAL,
+            needs=f"{SEARCH.needs} This one allows: {each.allow}.",
+            query=tuple(parameters),
+            response=copy(each.result),
+        )
+
+
 def declared_paths(declared: Iterable[RouteInfo], types: Iterable[TypeDescription], schemas: Schemas) -> Json:
     """Return the paths of all declared routes; the first route of a shape names the variables for all of them."""
     known = {type.type: type for type in types}
@@ -150,7 +182,11 @@ def _declared_row(route: RouteInfo, path: str, type: TypeDescription | None) -> 
     variables = _variables(route, path, arguments)
     get = route.method == "GET"
     required = [name for name in (method.required if method else ()) if name in arguments]
-    others = [Parameter(name, "", schema, required=name in required) for name, schema in arguments.items()]
+    encoded = {name for name in arguments if method is not None and method.takes_json(name)}
+    others = [
+        Parameter(name, "", schema, required=name in required, is_json=name in encoded)
+        for name, schema in arguments.items()
+    ]
     own = f"`{route.permission}`, and " if route.permission is not None else ""
     body: Json = {"type": "object"}
     if method is not None:

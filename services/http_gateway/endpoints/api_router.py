@@ -106,6 +106,8 @@ class APIRouter:
 
     def _dispatcher(self, operations: list[Operation], guard_of: Callable[[Operation], Guard]) -> MethodDispatcher:
         methods = {each.method: (guard_of(each), self._charged_handler(each)) for each in operations}
+        if any(each.any_query for each in operations):
+            return MethodDispatcher(methods, None)
         return MethodDispatcher(methods, {parameter.name for each in operations for parameter in each.query})
 
     def _charged_handler(self, row: Operation) -> Handler:

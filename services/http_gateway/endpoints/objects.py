@@ -19,7 +19,7 @@ from ..catalogue import TypeCatalogue
 from ..forwarder import Forwarder, new_object_id
 from ..http import bodies, parameters
 from ..http.charges import Charges
-from ..http.parameters import ID_PATTERN, INTERNAL, OBJECT_NAME_PATTERN, PAGE, PROJECT, text, variable
+from ..http.parameters import ID_PATTERN, INTERNAL, OBJECT_NAME_PATTERN, PAGE, PROJECT, switch, text, variable
 from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import conditional_response, versioned_response
@@ -29,12 +29,17 @@ from .operation import Access, delete, get, post, put
 from .operations import LEFT_OUT
 
 OBJECTS, OBJECT = "/durable-objects", "/durable-objects/{object_id}"
-LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$"), PROJECT, *PAGE, INTERNAL)
+COUNT = switch("count", "Set to `true` to count the objects of all pages")
+LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$"), PROJECT, *PAGE, INTERNAL, COUNT)
 OBJECT_ID = "`<type>:<id>`, or `<type>:<name>` with any name that has no slash"
 NAMED = "Without `name`, the object gets a new ID."
 RAW = "Requires `objects:manage`, and a type whose `management` is `raw`."
 ALL_TYPES = "Without `type`, it lists all available types, one after another. " + LEFT_OUT
 PENDING = "List an object's alarms and the messages in its outbox"
+SEARCH = "/durable-objects/{type}/searches/{name}"
+SEARCHED = """\
+The arguments are query parameters; lists and maps are in JSON. A search answers with a page, and takes `limit` and
+`cursor` if it declares them. A view has an answer of its own kind."""
 WITHOUT_CONTENT = "It shows neither payloads nor arguments."
 IDLE = "It leaves once nothing runs and all is committed, and stays (409) while it is used. The next call loads it."
 CALL_METHODS = "objects:request"
@@ -45,6 +50,17 @@ REQUEST: dict[str, Any] = {
     "A method that allows `anyone()` requires nothing, not even a credential.",
     "raw": True,
     "headers": ("Idempotency-Key", "If-Match", "Deadline", QUERY_ONLY, "traceparent"),
+}
+
+
+SEARCHING: dict[str, Any] = {
+    "access": Access.OPTIONAL,
+    "permission": "",
+    "needs": f"Requires `{CALL_METHODS}`, and whatever the search itself requires. "
+    "A search that allows `anyone()` requires nothing, not even a credential.",
+    "about": SEARCHED,
+    "any_query": True,
+    "returns": "The page, or the view's answer",
 }
 
 
@@ -72,7 +88,11 @@ class DurableObjectRouter(APIRouter):
     about = "Durable objects of every type"
     permission = "objects:manage"
     body_limit = 0
-    variables = (variable("object_id", OBJECT_ID, f"^{subjects.TYPE_PATTERN}:{OBJECT_NAME_PATTERN[1:]}"),)
+    variables = (
+        variable("object_id", OBJECT_ID, f"^{subjects.TYPE_PATTERN}:{OBJECT_NAME_PATTERN[1:]}"),
+        variable("type", "The type's name", TYPE["pattern"]),
+        variable("name", "The name of a search or view", METHOD["pattern"]),
+    )
     schemas: ClassVar[dict[str, Any]] = {
         "CreateBody": _schema("type", type=TYPE, name=NAME, state=STATE, project=MEMBER_OF),
         "ReplaceBody": _schema("state", state=STATE),
@@ -159,7 +179,26 @@ class DurableObjectRouter(APIRouter):
             page = await self._lists.list_type(type, *options)
         else:
             page = await self._lists.list_types(self._catalogue.names(internal), *options)
+        if parameters.parse_flag(values, COUNT.name):
+            types = [type] if type is not None else self._catalogue.names(internal)
+            page.count = await self._lists.count(types, values.get("project"), self._forwarder.options(request))
         return HttpResponse(200, msgspec.json.encode(page))
+
+    @get(SEARCH, "search_objects", "Ask a search or view of a type", None, dict[str, Any], **SEARCHING)
+    async def search(self, request: HttpRequest) -> HttpResponse:
+        type, name = request.path["type"], request.path["name"]
+        found = self._catalogue.find_query(type, name)
+        if found is None or found.description.needs_credential:
+            request.require(CALL_METHODS)
+        if found is None:
+            self._catalogue.check(type)
+            raise Failure("unknown-method", f"{type} has no search or view of this name", field="name")
+        values = request.parameters
+        if PAGE[0].name in found.properties:
+            await self._charges.add_page(request, parameters.parse_limit(values))
+        payload = msgspec.json.encode({argument: found.convert(argument, text) for argument, text in values.items()})
+        options = self._forwarder.options(request)
+        return HttpResponse(200, await self._forwarder.request_with_body(subjects.query(type, name), payload, options))
 
     async def _manage(self, request: HttpRequest, method: str, payload: bytes = b"{}") -> bytes:
         type, id = self._address(request)

@@ -69,6 +69,8 @@ class Operation(msgspec.Struct, frozen=True):
     # The argument that takes the whole body.
     within: str = ""
     query: tuple[Parameter, ...] = ()
+    # True if it takes any query parameters, which the handler judges.
+    any_query: bool = False
     # Request headers in addition to those that every request may have.
     headers: tuple[str, ...] | None = None
     access: Access | None = None

@@ -19,11 +19,14 @@ Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class MethodDispatcher:
-    """An ASGI application that maps the methods of one path to handlers; GET also serves HEAD."""
+    """An ASGI application that maps the methods of one path to handlers; GET also serves HEAD.
 
-    def __init__(self, methods: Mapping[str, tuple[Guard, Handler]], parameters: Iterable[str] = ()) -> None:
+    With None for `parameters`, the handlers take any query parameters and judge them.
+    """
+
+    def __init__(self, methods: Mapping[str, tuple[Guard, Handler]], parameters: Iterable[str] | None = ()) -> None:
         self._methods = dict(methods)
-        self._parameters = frozenset(parameters)
+        self._parameters = None if parameters is None else frozenset(parameters)
         if "GET" in self._methods:
             self._methods["HEAD"] = self._methods["GET"]
         self._allowed = ", ".join(sorted(self._methods))

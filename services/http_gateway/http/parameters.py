@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.contracts.envelope import QUERY_ONLY, REQUEST_ID_LIMIT
+from aidevos.contracts.envelope import JSON, QUERY_ONLY, REQUEST_ID_LIMIT
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
 
@@ -40,12 +40,17 @@ class Parameter(NamedTuple):
     schema: Json
     place: str = "query"
     required: bool = False
+    # True if the value is encoded as JSON.
+    is_json: bool = False
 
     def describe(self) -> Json:
         """Return the parameter object of OpenAPI 3.1."""
         about = {"description": self.description} if self.description else {}
         required = self.required or self.place == "path"
-        return {"name": self.name, "in": self.place, "required": required, "schema": self.schema, **about}
+        value: Json = {"schema": self.schema}
+        if self.is_json:
+            value = {"content": {JSON: value}}
+        return {"name": self.name, "in": self.place, "required": required, **value, **about}
 
 
 def text(name: str, description: str, pattern: str | None = None, place: str = "query") -> Parameter:
@@ -100,8 +105,8 @@ INTERNAL = switch("internal", "Set to `true` to include the types that the servi
 PROJECT = text("project", "Only objects that belong to this project", ID_PATTERN)
 
 
-def parse(query: bytes, known: frozenset[str]) -> dict[str, str]:
-    """Return the parameters of a query string; only those in `known` are allowed."""
+def parse(query: bytes, known: frozenset[str] | None) -> dict[str, str]:
+    """Return the parameters of a query string; only those in `known` are allowed, or any if it is None."""
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=PARAMETERS_LIMIT
@@ -110,7 +115,7 @@ def parse(query: bytes, known: frozenset[str]) -> dict[str, str]:
         raise Failure("invalid", "the query string is malformed", field="query") from None
     values: dict[str, str] = {}
     for name, value in pairs:
-        if name not in known:
+        if known is not None and name not in known:
             raise Failure("invalid", "this path doesn't have this query parameter", field=name[:NAME_LIMIT])
         if name in values:
             raise Failure("invalid", "the query parameter occurs twice", field=name)

@@ -55,6 +55,20 @@ def test_a_name_is_encoded_in_the_path(gateway: FakeGateway) -> None:
     assert main(["objects", "get", "board:Hello World/1"]) == 0
 
 
+@pytest.mark.parametrize(("count", "requests"), [(7, 1), (None, 2)])
+def test_a_count_reads_pages_only_if_the_fleet_can_t_count_so_many(
+    gateway: FakeGateway, capsys: Output, count: int | None, requests: int
+) -> None:
+    page = {"items": [made(f"{number}") for number in range(7)], "next_cursor": None}
+    gateway.answers["GET /durable-objects"] = 200, page | {"count": count}
+
+    assert main(["objects", "count", "counter"]) == 0
+
+    assert capsys.readouterr().out == "7\n"
+    assert gateway.requests[0].params == {"type": "counter", "limit": "1", "count": "true"}
+    assert len(gateway.requests) == requests
+
+
 @pytest.mark.parametrize(("limit", "shown"), [("3", 3), ("0", 4)])
 def test_a_list_reads_pages_up_to_its_limit(gateway: FakeGateway, capsys: Output, limit: str, shown: int) -> None:
     def page(request: Request) -> Any:

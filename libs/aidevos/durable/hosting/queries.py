@@ -28,6 +28,7 @@ from aidevos.durable.objects.reader import Reader
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.router import check_allowed
+from aidevos.durable.store.conditions import EVERYTHING
 from aidevos.durable.store.port import PAGE_BYTES, Document, Store, StoreError
 from aidevos.durable.turns.activation import describe
 from aidevos.durable.turns.environment import Environment
@@ -88,7 +89,7 @@ class StoredQuery(NamedTuple):
 class ListArgs(msgspec.Struct, forbid_unknown_fields=True):
     """The arguments of `query.<type>.list`.
 
-    `project` limits the list to the objects of one project, and `count` also asks for their number.
+    `project` limits the list to the objects of one project. `count` also asks for the number of all objects listed.
     """
 
     limit: int = 50
@@ -148,7 +149,7 @@ async def _list(
     items = await _take_fitting(environment.slices, shown, size)
     more = _continues(documents, items, size)
     page = ObjectPage(items=cast(Any, items), next_cursor=documents[len(items) - 1].id if more else None)
-    if args.count and project:
+    if args.count:
         page.count = await _read(environment, caller, type, lambda: _count_objects(store, type, project))
     return page
 
@@ -177,9 +178,11 @@ def describe_find(type: str) -> tuple[str, dict[str, Any]]:
     }
 
 
-async def _count_objects(store: Store, type: ObjectType, project: str) -> int | None:
-    """Return how many objects of a type belong to a project, or None if the count takes too long."""
+async def _count_objects(store: Store, type: ObjectType, project: str | None) -> int | None:
+    """Return how many objects of a type belong to a project, to none or to any, or None if that takes too long."""
     try:
+        if project is None:
+            return await store.count(type.name, EVERYTHING)
         return await store.count_in_project(type.name, project)
     except Failure as failure:
         if failure.code == "too-slow":

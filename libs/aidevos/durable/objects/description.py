@@ -57,6 +57,7 @@ def describe(cls: type[BaseDurableObject[Any]], specs: Iterable[MethodSpec]) -> 
                 allow=str(query.allow),
                 args=next(found),
                 result=next(found) if isinstance(query, View) else _page_schema(next(found)),
+                needs_credential=not query.allow.check(ANONYMOUS),
             )
             for query in queries
         ],

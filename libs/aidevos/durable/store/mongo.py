@@ -205,7 +205,7 @@ class MongoStore:
         return await self._run_apart(lambda: self._objects(type).count_documents(counted, **bounds), within)
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
-        wanted = LIVE | {"project": project}
+        wanted = LIVE | {"project": project or None}
         return await self._run_apart(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
 
     async def list_pending(self, type: str, partitions: Collection[int], after: str, limit: int) -> list[str]:

@@ -208,7 +208,10 @@ class Store(Protocol):
         """
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
-        """Count the existing objects of a project. Raises `too-slow` after `within` milliseconds."""
+        """Count the existing objects of a project; with "", those without a project.
+
+        Raises `too-slow` after `within` milliseconds.
+        """
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         """Return existing objects by their states, with the same fields as `list_page`.

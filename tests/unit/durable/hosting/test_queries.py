@@ -100,6 +100,21 @@ async def test_a_list_that_shows_no_states_reads_none() -> None:
         assert [document.state for document in kit.store.pages[0]] == [None] * 3
 
 
+async def test_a_list_counts_what_its_caller_sees_on_all_pages() -> None:
+    manager = Principal("m", permissions=frozenset({"objects:manage"}))
+    async with ObjectKit(BookDO) as kit:
+        put(kit.store, "book", 3)
+        kit.store.documents["book"]["o001"]["project"] = "p"
+        kit.store.documents["book"]["o002"]["deleted"] = "then"
+
+        assert "count" not in await kit.query("book", "list", limit=1)
+        assert (await kit.query("book", "list", limit=1, count=True))["count"] == 2
+        assert (await kit.query("book", "list", limit=1, count=True, project="p"))["count"] == 1
+        assert (await kit.query("book", "list", limit=1, count=True, caller=manager))["count"] == 1
+        kit.store.slow = True
+        assert (await kit.query("book", "list", limit=1, count=True))["count"] is None
+
+
 async def test_a_search_of_large_states_stops_reading_and_its_cursor_reaches_the_rest() -> None:
     async with ObjectKit(BookDO, store=RecordingStore()) as kit:
         put(kit.store, "book", 100, title="t", text="x" * LARGE)

@@ -47,6 +47,8 @@ INTENDED: dict[str, str] = {
     r"/paths/~1durable-objects~1(\w+:)?{(object_)?id}(~1request)?/.*/parameters/path (object_)?id/schema/pattern": (
         "objects are called by any name"
     ),
+    r"/paths/~1durable-objects~1({type}|\w+)~1searches~1.*": "searches and views are asked over HTTP",
+    r"/paths/~1durable-objects/get/parameters/query count/.*": "objects are counted",
     r"/paths/~1events/get/parameters/query include/.*": "items come with their events",
     r"/paths/~1events/get/responses/200/content/text~1event-stream/schema\b.*": "the events have many types",
     r"/components/schemas/(session-)?Whoami/.*": "API keys know whom they act for",
@@ -69,6 +71,8 @@ INTENDED: dict[str, str] = {
     r"/(paths/~1durable-objects~1.*~1request/post|components)/parameters/(header )?Query-Only/.*": (
         "a caller can make sure that it calls a query"
     ),
+    r"/paths/(~1users/post|~1durable-objects~1user:{id}~1request)/.*": "administrators create users",
+    r"/components/schemas/(CreateUserBody|user[-.](CreateArgs|create))\b.*": "administrators create users",
     r"/paths/~1auth~1cli/.*": "the command line logs in by a browser",
     # Headers and failures that always existed but weren't documented.
     r"/paths/(~1api-keys|~1webhooks)/post/parameters/header If-Match/.*": "every change takes If-Match",
