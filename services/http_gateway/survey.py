@@ -18,6 +18,8 @@ from aidevos.contracts.errors import Failure
 
 WITHIN = 2.0
 QUIET = 0.4
+# The status by which the server itself answers that no process listens.
+NOBODY = "503"
 
 
 async def ask_all(
@@ -57,4 +59,5 @@ async def _gather(
             if is_complete():
                 return
         else:
-            receive(message.data)
+            if (message.headers or {}).get("Status") != NOBODY:
+                receive(message.data)

@@ -141,14 +141,22 @@ async def save_under_load(fleet: LocalFleet, place: Path) -> Saved:
     return Saved(fleet, place, json.loads(made.stdout), refresh_token, api_key, acknowledged)
 
 
+class Restored(NamedTuple):
+    """A fleet that was restored from the copy, the outcome, and its objects before any test used them."""
+
+    fleet: LocalFleet
+    summary: dict[str, Any]
+    objects: dict[str, dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def restored(saved: Saved) -> Iterator[tuple[LocalFleet, dict[str, Any]]]:
+def restored(saved: Saved) -> Iterator[Restored]:
     fleet = LocalFleet()
     try:
         fleet.up()
         done = aidevos(fleet, "restore", str(saved.place), "--json")
         assert done.returncode == 0, done.stderr
-        yield fleet, json.loads(done.stdout)
+        yield Restored(fleet, json.loads(done.stdout), documents(fleet))
     finally:
         fleet.close()
 
@@ -177,9 +185,7 @@ async def until(condition: Callable[[], object], seconds: float = 30) -> None:
         await asyncio.sleep(0.02)
 
 
-def test_a_copy_under_load_has_every_object_as_it_was_at_one_moment(
-    saved: Saved, restored: tuple[LocalFleet, dict[str, Any]]
-) -> None:
+def test_a_copy_under_load_has_every_object_as_it_was_at_one_moment(saved: Saved, restored: Restored) -> None:
     copied: dict[str, Any] = {}
     storage, key, manifest = copies.load_copy(saved.place, copies.unlock(PASSPHRASE["AIDEVOS_BACKUP_PASSPHRASE"]))
     for index, part in enumerate(manifest.parts):
@@ -189,12 +195,12 @@ def test_a_copy_under_load_has_every_object_as_it_was_at_one_moment(
                 storage, key, manifest, index, lambda each, type=type: copied.update({f"{type}:{each['_id']}": each})
             )
     copied = {id: bson.decode(each.raw, OPTIONS) for id, each in copied.items()}
-    now = documents(restored[0])
+    now = restored.objects
 
     assert ledger(copied) == ACCOUNTS * DEPOSIT
     for counter, acknowledged in saved.acknowledged.items():
         assert copied[counter]["state"]["value"] >= acknowledged
-    assert restored[1]["objects"] == saved.summary["objects"] == len(copied)
+    assert restored.summary["objects"] == saved.summary["objects"] == len(copied)
     for id, each in copied.items():
         # Accounts go on with what was on its way.
         if not (each.get("outbox") or id.startswith("account:")):
@@ -202,10 +208,8 @@ def test_a_copy_under_load_has_every_object_as_it_was_at_one_moment(
             assert same == {name: each.get(name) for name in SAME}, id
 
 
-async def test_the_restored_fleet_goes_on_where_the_other_one_was(
-    saved: Saved, restored: tuple[LocalFleet, dict[str, Any]]
-) -> None:
-    fleet, _ = restored
+async def test_the_restored_fleet_goes_on_where_the_other_one_was(saved: Saved, restored: Restored) -> None:
+    fleet = restored.fleet
 
     assert fleet.read()["admin_password"] == saved.fleet.read()["admin_password"]
     async with calls(fleet) as http:
@@ -221,8 +225,8 @@ async def test_the_restored_fleet_goes_on_where_the_other_one_was(
         assert me.json()["username"] == "bob"
 
 
-def test_a_fleet_in_use_is_not_restored_over(saved: Saved, restored: tuple[LocalFleet, dict[str, Any]]) -> None:
-    refused = aidevos(restored[0], "restore", str(saved.place))
+def test_a_fleet_in_use_is_not_restored_over(saved: Saved, restored: Restored) -> None:
+    refused = aidevos(restored.fleet, "restore", str(saved.place))
 
     assert refused.returncode == 1
     assert "is in use (it has objects of the type" in refused.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,7 +23,6 @@ from tests.support.host_processes import eventually
 from tests.support.http import http_client
 from tests.support.local_fleet import LocalFleet
 
-REQUEST = "reported-by-a-user-1"
 TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 MODULE = f"""
 import logging
@@ -72,9 +72,10 @@ def token(fleet: LocalFleet, *options: str) -> str:
     return subprocess.run(command, env=fleet.environment, text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
 
 
-async def sell(fleet: LocalFleet) -> None:
-    """Call the till, as soon as it is served."""
-    headers = {"Authorization": f"Bearer {token(fleet, '--role', 'admin')}", "X-Request-Id": REQUEST}
+async def sell(fleet: LocalFleet) -> str:
+    """Call the till, as soon as it is served, and return the request's ID in the logs."""
+    request = f"reported-by-a-user-{secrets.token_hex(4)}"
+    headers = {"Authorization": f"Bearer {token(fleet, '--role', 'admin')}", "X-Request-Id": request}
 
     async def sold() -> bool:
         answer = await http.post("/durable-objects/till:front/request", json={"method": "sell"}, headers=headers)
@@ -82,6 +83,7 @@ async def sell(fleet: LocalFleet) -> None:
 
     async with http_client(base_url=fleet.read()["gateway_url"], timeout=20) as http:
         await eventually(sold, within=30)
+    return request
 
 
 async def deaths_of(fleet: LocalFleet, service: str) -> list[dict[str, Any]]:
@@ -120,12 +122,12 @@ async def test_one_request_is_found_in_the_logs_of_all_processes_that_it_reached
     fleet: LocalFleet, tmp_path: Path
 ) -> None:
     with serving(fleet, tmp_path):
-        await sell(fleet)
+        request = await sell(fleet)
 
-    lines = fleet.logs("--grep", REQUEST)
+    lines = fleet.logs("--grep", request)
     (access,) = [line for line in lines if line.get("status") == 200]
     (sold,) = [line for line in lines if line["logger"] == "tills"]
-    common = {"request_id": REQUEST, "type": "till", "object": "till:front"}
+    common = {"request_id": request, "type": "till", "object": "till:front"}
     route = "/durable-objects/{object_id}/request"
     expected: dict[str, Any] = common | {"service": "http_gateway", "route": route, "principal": "user"}
     assert [name for name in expected if access.get(name) != expected[name]] == []

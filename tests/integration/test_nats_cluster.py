@@ -10,6 +10,7 @@ from contextlib import closing
 import msgspec
 import nats
 import pytest
+from nats.aio.client import Client
 
 from aidevos.contracts import subjects
 from aidevos.durable.client.bucket import Bucket
@@ -39,8 +40,15 @@ def cluster(running: NatsCluster) -> Iterator[NatsCluster]:
         running.start_member(name)
 
 
-async def test_existing_streams_and_buckets_get_their_copies_and_keep_what_they_hold(cluster: NatsCluster) -> None:
+async def connect_to(cluster: NatsCluster) -> Client:
+    """Connect once all streams are complete again, as they are not at once after another test has killed a server."""
     connection = await nats.connect(cluster.nats_url("fleet").split(","))
+    await wait_for_copies(connection.jetstream())
+    return connection
+
+
+async def test_existing_streams_and_buckets_get_their_copies_and_keep_what_they_hold(cluster: NatsCluster) -> None:
+    connection = await connect_to(cluster)
     js = connection.jetstream()
     before = {name: (await js.stream_info(name)).config for name in STREAMS}
     assert {config.num_replicas for config in before.values()} == {1}
@@ -67,7 +75,7 @@ async def test_more_copies_than_servers_are_refused(cluster: NatsCluster, server
         await provision(small, servers.settings(stream_replicas=3))
     await small.close()
 
-    connection = await nats.connect(cluster.nats_url("fleet").split(","))
+    connection = await connect_to(cluster)
     with pytest.raises(SettingsError, match="AIDEVOS_STREAM_REPLICAS=5"):
         await provision(connection, msgspec.structs.replace(cluster.settings, stream_replicas=5))
     await connection.close()
@@ -108,7 +116,7 @@ async def test_connections_leave_a_server_that_hangs(cluster: NatsCluster) -> No
 
 
 async def test_a_key_is_read_from_the_leader_even_if_other_servers_may_answer(cluster: NatsCluster) -> None:
-    connection = await nats.connect(cluster.nats_url("fleet").split(","))
+    connection = await connect_to(cluster)
     asked = await connection.subscribe("$JS.API.STREAM.MSG.GET.KV_direct")
     await connection.jetstream().create_key_value(bucket="direct", direct=True, replicas=3)
     bucket = Bucket(connection, "direct")

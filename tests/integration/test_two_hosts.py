@@ -7,6 +7,7 @@ import json
 import secrets
 import signal
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import nats
@@ -18,6 +19,7 @@ from aidevos import DurableObjectClient
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet import HostInfo
 from services.http_gateway.hosts import Hosts
+from services.http_gateway.survey import ask_all
 from tests.support.host_processes import HostProcess, client, eventually
 from tests.support.servers import Servers
 
@@ -55,17 +57,16 @@ class Fleet:
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def fleet(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
     folder, database = tmp_path_factory.mktemp("hosts"), f"two_hosts_{secrets.token_hex(4)}"
-    hosts = [HostProcess(servers, database, folder, replica=number) for number in range(2)]
-    admin = await nats.connect(servers.nats_url("fleet"))
-    try:
-        async with client(servers) as (caller, connection):
-            made = Fleet(hosts, caller, connection, admin)
-            await eventually(made.is_divided)
-            yield made
-    finally:
-        await admin.close()
+    async with AsyncExitStack() as stack:
+        hosts = [HostProcess(servers, database, folder, replica=number) for number in range(2)]
         for host in hosts:
-            host.close()
+            stack.callback(host.close)
+        admin = await nats.connect(servers.nats_url("fleet"))
+        stack.push_async_callback(admin.close)
+        caller, connection = await stack.enter_async_context(client(servers))
+        made = Fleet(hosts, caller, connection, admin)
+        await eventually(made.is_divided)
+        yield made
 
 
 @pytest.mark.timeout(60)
@@ -102,3 +103,12 @@ async def test_operators_are_told_of_a_host_that_was_lost(fleet: Fleet) -> None:
 
     await eventually(is_told)
     await eventually(fleet.is_divided)
+
+
+async def test_a_survey_that_reaches_nobody_has_no_answer(servers: Servers) -> None:
+    answers: list[bytes] = []
+    connection = await nats.connect(servers.nats_url("fleet"))
+    await ask_all(connection, f"nobody.{secrets.token_hex(4)}", answers.append)
+    await connection.close()
+
+    assert answers == []

@@ -42,14 +42,19 @@ class HostProcess:
         }
         self.log = folder / f"host-{replica}.log"
         self.log.touch()
+        self._closed = False
         self._parent = Program(["tests.support.host_process", str(self.crash_file)], environment, str(self.log))
 
     def pid(self) -> int:
         """Return the PID of the host itself."""
         children = Path(f"/proc/{self._parent.pid}/task/{self._parent.pid}/children")
-        while not (found := children.read_text().split()):
+        while True:
+            try:
+                if found := children.read_text().split():
+                    return int(found[0])
+            except FileNotFoundError:
+                raise AssertionError(f"the host has ended by itself: {self.log.read_text()[-3000:]}") from None
             time.sleep(0.01)
-        return int(found[0])
 
     def running(self) -> bool:
         return self._parent.poll() is None
@@ -58,7 +63,10 @@ class HostProcess:
         os.kill(self.pid(), number)
 
     def close(self) -> None:
-        """End it; a parent that has ended by itself shows why in the host's log."""
+        """End it, unless that was done before; a parent that has ended by itself shows why in the host's log."""
+        if self._closed:
+            return
+        self._closed = True
         assert self.running(), self.log.read_text()[-3000:]
         os.kill(self.pid(), signal.SIGCONT)
         os.kill(self.pid(), signal.SIGTERM)

@@ -156,7 +156,10 @@ async def _are_complete(js: JetStreamContext) -> bool:
 
 def _is_complete(found: StreamInfo) -> bool:
     cluster = found.cluster
-    return cluster is not None and cluster.leader is not None and all(peer.current for peer in cluster.replicas or ())
+    copies = (cluster and cluster.replicas) or []
+    # A server that has just been asked for more copies may not name the others yet.
+    wanted = (found.config.num_replicas or 1) - 1
+    return bool(cluster and cluster.leader) and len(copies) == wanted and all(peer.current for peer in copies)
 
 
 def _wait(host: str, port: int, check: Callable[[], None]) -> None:
