@@ -10,18 +10,15 @@ import logging
 
 import msgspec
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
 from prometheus_client.core import GaugeMetricFamily
 
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet import ProcessMetrics
-from aidevos.durable.client.bucket import Bucket
 from aidevos.observability.exposition import OPENMETRICS, join, share
 
-from .survey import WITHIN, ask_all
+from .survey import ask_all, find_hosts
 
 log = logging.getLogger(__name__)
-_LEASES = subjects.lease_key("", "").rstrip(".") + "."
 _metrics = msgspec.msgpack.Decoder(ProcessMetrics)
 
 
@@ -33,7 +30,8 @@ class FleetMetrics:
 
     async def show(self, *, with_exemplars: bool) -> bytes:
         """Return the metrics of all processes that answer in time. Raises `unavailable` without NATS."""
-        silent = await self._find_hosts()
+        # The last part of an incarnation is that of one life of its host.
+        silent = {incarnation.rpartition(".")[0] for incarnation in await find_hosts(self._connection)}
         found: list[ProcessMetrics] = []
 
         def receive(answer: bytes) -> None:
@@ -54,12 +52,3 @@ class FleetMetrics:
         )
         counts = [share(each, {}, with_exemplars=with_exemplars) for each in own]
         return join([*(each.shares for each in found), counts], with_exemplars=with_exemplars)
-
-    async def _find_hosts(self) -> set[str]:
-        """Return the names of the hosts that hold leases."""
-        try:
-            leases = await Bucket(self._connection, subjects.HOSTS_BUCKET, WITHIN).keys(_LEASES)
-        except (NatsError, TimeoutError) as error:
-            log.warning("the leases of the hosts can't be read: %r", error)
-            return set()
-        return {key.split(".")[2] for key in leases}

@@ -1,4 +1,8 @@
-"""The hosts of the fleet, which the gateway asks all at once."""
+"""The hosts of the fleet, which the gateway asks all at once.
+
+Promise: the answer comes as soon as all hosts that hold leases have answered. Only a host that stays silent is waited
+for until the time is up.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from nats.aio.client import Client
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet import FleetHosts, HostInfo
 
-from .survey import ask_all
+from .survey import QUIET, SETTLED, ask_all, find_hosts
 
 log = logging.getLogger(__name__)
 _host = msgspec.json.Decoder(HostInfo)
@@ -24,6 +28,7 @@ class Hosts:
 
     async def find(self) -> FleetHosts:
         """Return the descriptions of all hosts that answer in time. Raises `unavailable` without NATS."""
+        silent = await find_hosts(self._connection)
         hosts: list[HostInfo] = []
 
         def receive(answer: bytes) -> None:
@@ -31,6 +36,9 @@ class Hosts:
                 hosts.append(_host.decode(answer))
             except msgspec.DecodeError as error:
                 log.warning("a host's description can't be read: %s", error)
+            else:
+                silent.discard(hosts[-1].incarnation)
 
-        await ask_all(self._connection, subjects.FLEET, receive)
+        pause = SETTLED if silent else QUIET
+        await ask_all(self._connection, subjects.FLEET, receive, is_complete=lambda: not silent, pause=pause)
         return FleetHosts(sorted(hosts, key=lambda host: (host.service, host.replica, host.since)))

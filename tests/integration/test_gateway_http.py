@@ -31,6 +31,7 @@ from aidevos.security.tokens import TokenIssuer
 from services.http_gateway.endpoints import operations
 from services.http_gateway.http.protocol import HEAD_LIMIT
 from services.http_gateway.live import figures as live_figures
+from services.http_gateway.survey import SETTLED
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
 from tests.support.metrics import parse
 from tests.support.servers import Servers
@@ -331,23 +332,24 @@ class TestDescription:
         assert_problem(await world.anonymous.get(world.url + path), 404, "not-found")
 
 
+def described_host(service: str, replica: int) -> HostInfo:
+    return HostInfo(
+        service=service,
+        replica=replica,
+        incarnation=f"{service}-{replica}.1",
+        version="1",
+        since="2027-01-15T08:00:00.000Z",
+        state="serving",
+        detail="",
+        partitions={"counter": [replica]},
+        objects=1,
+        memory=100,
+    )
+
+
 class TestFleet:
     async def test_all_hosts_that_answer_are_listed_in_order(self, world: World) -> None:
-        described = [
-            HostInfo(
-                service=service,
-                replica=replica,
-                incarnation=f"{service}-{replica}.1",
-                version="1",
-                since="2027-01-15T08:00:00.000Z",
-                state="serving",
-                detail="",
-                partitions={"counter": [replica]},
-                objects=1,
-                memory=100,
-            )
-            for service, replica in (("objects", 1), ("events", 0), ("objects", 0))
-        ]
+        described = [described_host(*each) for each in (("objects", 1), ("events", 0), ("objects", 0))]
 
         async def answer(message: Msg) -> None:
             for host in described:
@@ -367,6 +369,36 @@ class TestFleet:
 
     async def test_without_hosts_the_list_is_empty(self, world: World) -> None:
         assert (await world.http.get("/fleet")).json() == {"hosts": []}
+
+    async def test_the_list_comes_once_all_hosts_with_leases_have_answered_and_waits_for_a_slow_one(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("services.http_gateway.survey.WITHIN", 60.0)
+        monkeypatch.setattr("services.http_gateway.hosts.QUIET", 60.0)
+        connection = world.host.connection
+        quick, slow = described_host("objects", 0), described_host("objects", 1)
+        leases = await connection.jetstream().key_value(subjects.HOSTS_BUCKET)
+        keys = [subjects.lease_key("objects", host.incarnation) for host in (quick, slow)]
+        for key in keys:
+            await leases.put(key, b"1")
+
+        async def answer(message: Msg) -> None:
+            await connection.publish(message.reply, msgspec.json.encode(quick))
+            # Longer than any pause in the answers of other hosts.
+            await asyncio.sleep(4 * SETTLED)
+            await connection.publish(message.reply, msgspec.json.encode(slow))
+
+        subscription = await connection.subscribe(subjects.FLEET, cb=answer)
+        await connection.flush()
+        try:
+            async with asyncio.timeout(20):
+                listed = msgspec.json.decode((await world.http.get("/fleet")).content, type=FleetHosts)
+        finally:
+            await subscription.unsubscribe()
+            for key in keys:
+                await leases.delete(key)
+
+        assert listed.hosts == [quick, slow]
 
 
 class TestMetrics:
