@@ -15,6 +15,8 @@ CONSOLE_TOOLS := $(CONSOLE)/node_modules/.package-lock.json
 # What builds the client for TypeScript, and tests it.
 CLIENT := clients/typescript
 CLIENT_TOOLS := $(CLIENT)/node_modules/.package-lock.json
+# What checks programs of users in tests, beside mypy.
+PYRIGHT := tools/pyright/node_modules/.package-lock.json
 # Node.js has authorities of its own; those that the system trusts count, too.
 export NODE_EXTRA_CA_CERTS ?= $(wildcard /etc/ssl/certs/ca-certificates.crt)
 # Several processes of tests, each with servers of its own: tests/support/scheduling.py.
@@ -45,7 +47,7 @@ down ps: $(READY)
 logs: $(READY)
 	@$(RUN) aidevos.cli.main logs $(SERVICE) $$([ -t 1 ] && echo --follow) $(OPTIONS)
 
-test: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS) $(CLIENT_TOOLS)
+test: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS) $(CLIENT_TOOLS) $(PYRIGHT)
 	@$(VENV)/bin/python -m tests.support.needs
 	@$(PYTEST) $(OPTIONS)
 
@@ -53,7 +55,7 @@ test: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS) $(CLIENT_TOOLS)
 check: $(READY)
 	@$(MAKE) --no-print-directory --jobs=2 static fast
 
-fast: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS) $(CLIENT_TOOLS)
+fast: $(READY) $(CHART_TOOLS) $(CONSOLE_TOOLS) $(CLIENT_TOOLS) $(PYRIGHT)
 	@$(PYTEST) tests/unit tests/contract tests/bench -m "not servers" $(OPTIONS)
 
 lint: static
@@ -134,7 +136,7 @@ $(INSTALLED): requirements.lock
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement requirements.lock
 	@touch $@
 
-$(CONSOLE_TOOLS) $(CLIENT_TOOLS): %/node_modules/.package-lock.json: %/package-lock.json
+$(CONSOLE_TOOLS) $(CLIENT_TOOLS) $(PYRIGHT): %/node_modules/.package-lock.json: %/package-lock.json
 	@command -v npm > /dev/null || { echo "npm was not found: install Node.js 20 or newer" >&2; exit 2; }
 	@npm ci --prefix $* --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -279,7 +279,7 @@ class TestSync:
     def test_methods_wait_and_iterators_iterate(self, way: Way, new_id: str) -> None:
         token = way.world.admin.removeprefix("Bearer ")
         with connect_sync(way.url, token=token) as client:
-            value: int = client.object(Counter, new_id).call(Counter.increment, by=2)
+            value: int = client.object(Counter, new_id).increment(by=2)
             books = client.data.collection(f"c{new_id}", Book)
             for number in range(3):
                 books.create(Book("a", number), id=f"b{number}")

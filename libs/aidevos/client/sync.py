@@ -6,14 +6,14 @@ The thread is the client's own. Several threads of a program may share one clien
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from aidevos.client.auth import Auth, KeepTokens
 from aidevos.client.client import DEADLINE, Client, connect
 from aidevos.client.credentials import TokenSource
-from aidevos.client.data import Collection, Data
+from aidevos.client.data import Collection, Data, Item
 from aidevos.client.projects import Projects, Tasks
 from aidevos.client.users import Users
 from aidevos.contracts.authentication import TokenPair
@@ -31,6 +31,19 @@ class _Facade:
     def __init__(self, thread: LoopThread, of: Any) -> None:
         self._thread = thread
         self._of = of
+
+    def _iterate(self, source: AsyncGenerator[R, None]) -> Generator[R, None, None]:
+        """Yield what an asynchronous generator yields, and close it with this one."""
+
+        async def step() -> Any:
+            return await anext(source, _END)
+
+        while (item := self._thread.wait(step())) is not _END:
+            try:
+                yield item
+            except GeneratorExit:
+                self._thread.wait(source.aclose())
+                raise
 
 
 class _Method(Generic[P, R]):
@@ -61,20 +74,7 @@ class _Iteration(Generic[P, R]):
 
     def __get__(self, instance: _Facade, owner: type[_Facade]) -> Callable[P, Generator[R, None, None]]:
         def iterate(*args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
-            source = getattr(instance._of, self._name)(*args, **kwargs)
-
-            async def step() -> Any:
-                return await anext(source, _END)
-
-            async def close() -> None:
-                await source.aclose()
-
-            while (item := instance._thread.wait(step())) is not _END:
-                try:
-                    yield item
-                except GeneratorExit:
-                    instance._thread.wait(close())
-                    raise
+            return instance._iterate(getattr(instance._of, self._name)(*args, **kwargs))
 
         return iterate
 
@@ -115,21 +115,51 @@ class SyncAuth(_Facade):
 
 
 class SyncCollection(_Facade, Generic[T]):
-    """`Collection`, whose methods wait."""
+    """`Collection`, whose methods wait.
+
+    Those that take or return documents are written out: pyright loses the type `T` where `_Method` derives it.
+    """
 
     _of: Collection[T]
-    create = _Method(Collection[T].create)
-    get = _Method(Collection[T].get)
-    put = _Method(Collection[T].put)
-    patch = _Method(Collection[T].patch)
-    delete = _Method(Collection[T].delete)
-    find = _Iteration(Collection[T].find)
-    count = _Method(Collection[T].count)
-    history = _Iteration(Collection[T].history)
-    restore = _Method(Collection[T].restore)
-    configure = _Method(Collection[T].configure)
-    config = _Method(Collection[T].config)
-    drop = _Method(Collection[T].drop)
+    delete = _Method(Collection.delete)
+    count = _Method(Collection.count)
+    history = _Iteration(Collection.history)
+    configure = _Method(Collection.configure)
+    config = _Method(Collection.config)
+    drop = _Method(Collection.drop)
+
+    def create(self, data: T, *, id: str | None = None) -> Item[T]:
+        """Create an item, by default with a new ID. Raises `Conflict` if there is one with this ID."""
+        return self._thread.wait(self._of.create(data, id=id))
+
+    def get(self, id: str, *, version: int | None = None) -> Item[T]:
+        """Return an item, or an earlier version of it. Raises `NotFound`."""
+        return self._thread.wait(self._of.get(id, version=version))
+
+    def put(self, id: str, data: T, *, if_match: int | None = None) -> Item[T]:
+        """Replace the data of an item. Raises `NotFound`."""
+        return self._thread.wait(self._of.put(id, data, if_match=if_match))
+
+    def patch(
+        self, id: str, patch: Mapping[str, Any] | list[dict[str, Any]], *, if_match: int | None = None
+    ) -> Item[T]:
+        """Change an item by a merge patch (RFC 7396), or by a list of operations of a JSON patch (RFC 6902)."""
+        return self._thread.wait(self._of.patch(id, patch, if_match=if_match))
+
+    def find(
+        self,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        sort: str | list[str] | None = None,
+        fields: str | list[str] | None = None,
+        page_size: int = 50,
+    ) -> Generator[Item[T], None, None]:
+        """Yield all items that match a filter and that the caller may read, as `Collection.find` does."""
+        return self._iterate(self._of.find(filter, sort=sort, fields=fields, page_size=page_size))
+
+    def restore(self, id: str, version: int, *, if_match: int | None = None) -> Item[T]:
+        """Give an item the data of an earlier version, also after its deletion."""
+        return self._thread.wait(self._of.restore(id, version, if_match=if_match))
 
     @property
     def name(self) -> str:
@@ -192,16 +222,7 @@ class SyncUsers(_Facade):
 
 
 class SyncObject(_Facade):
-    """A reference to an object, whose methods wait and return the result.
-
-    Python can't express the type of a class whose methods wait, so `client.object(Counter, "clicks").increment(by=2)`
-    has the type Any. `client.object(Counter, "clicks").call(Counter.increment, by=2)` is the same call, and typed.
-    """
-
-    def call(self, method: Callable[Concatenate[Any, P], Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a method of the object's class."""
-        result: R = self._thread.wait(getattr(self._of, method.__name__)(*args, **kwargs))
-        return result
+    """A reference to an object, whose methods wait and return the result."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._of, name)
@@ -222,6 +243,28 @@ class SyncClient(_Facade):
         self.tasks = SyncTasks(thread, of.tasks)
         self.users = SyncUsers(thread, of.users)
 
+    @overload
+    def object(
+        self,
+        target: type[T],
+        id: str,
+        /,
+        *,
+        deadline: float | None = None,
+        request_id: str | None = None,
+        if_match: int | None = None,
+    ) -> type[T]: ...
+    @overload
+    def object(
+        self,
+        target: str,
+        id: str,
+        /,
+        *,
+        deadline: float | None = None,
+        request_id: str | None = None,
+        if_match: int | None = None,
+    ) -> Any: ...
     def object(
         self,
         target: str | type[Any],
@@ -231,8 +274,12 @@ class SyncClient(_Facade):
         deadline: float | None = None,
         request_id: str | None = None,
         if_match: int | None = None,
-    ) -> SyncObject:
-        """Return a reference to an object, as `Client.object` does. Nothing is sent."""
+    ) -> Any:
+        """Return a reference to an object: `client.object(Counter, "clicks").increment(by=2)`. Nothing is sent.
+
+        It is as that of `Client.object`, but its methods wait and return the result. To a type checker it is the class
+        itself, of which commands and queries are declared as methods that wait.
+        """
         options: dict[str, Any] = {"deadline": deadline, "request_id": request_id, "if_match": if_match}
         return SyncObject(self._thread, self._of.object(target, id, **options))
 

@@ -1,12 +1,20 @@
-"""What a type checker knows of the client: a program of a user, under the strictest checks."""
+"""What type checkers know of the clients, the kit and objects: programs of users, under the strictest checks."""
 
 from __future__ import annotations
 
+import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from aidevos.cli.main import main
+from aidevos.client import Collection
+from aidevos.client.sync import SyncCollection
 from tests.support.paths import ROOT
+from tests.support.snippets import python_files
 
 SAMPLE = """
 from collections.abc import Callable
@@ -16,6 +24,7 @@ import msgspec
 
 from aidevos import BaseDurableObject, DurableObjectClient, authenticated, command
 from aidevos.client import Item, connect, connect_sync
+from aidevos.testing import ObjectKit
 
 
 class Book(msgspec.Struct):
@@ -32,6 +41,26 @@ class Counter(BaseDurableObject[CounterState], type="sample_counter"):
         return by
 
 
+class Weighed(Counter, type="sample_weighed"):
+    @command(allow=authenticated())
+    async def increment(self, by: int = 1, weight: float = 1.0) -> int:
+        assert_type(await self.increment(by=2, weight=0.5), int)
+        assert_type(await super().increment(by), int)
+        return by
+
+
+class Wrong(Counter, type="sample_wrong"):
+    @command(allow=authenticated())
+    async def increment(self, by: str) -> int:  # type: ignore[override]
+        return len(by)
+
+
+class Plain(BaseDurableObject[CounterState], type="sample_plain"):
+    @command(allow=authenticated())  # type: ignore[arg-type]
+    def increment(self) -> int:
+        return 1
+
+
 class Other(BaseDurableObject[CounterState], type="sample_other"):
     @command(allow=authenticated())
     async def go(self) -> int:
@@ -43,6 +72,13 @@ async def inside(client: DurableObjectClient) -> None:
     assert_type(await client.object(Counter, "a", deadline=1.0).increment(by=2), int)
     assert_type(await client.object("counter", "a").increment(by=2), Any)
     client.object(Counter, "a", patience=1)  # type: ignore[call-overload]
+
+
+async def tested() -> None:
+    async with ObjectKit(Counter) as kit:
+        assert_type(await kit.object(Counter, "a").increment(2), int)
+        await kit.object(Counter, "a").increment("two")  # type: ignore[arg-type]
+        assert_type(await kit.object("sample_counter", "a").increment(by=2), Any)
 
 
 async def asynchronous() -> None:
@@ -65,9 +101,13 @@ async def asynchronous() -> None:
 
 def synchronous() -> None:
     with connect_sync("http://fleet.test", token="t") as client:
-        assert_type(client.object(Counter, "a").call(Counter.increment, by=2), int)
-        client.object(Counter, "a").call(Counter.increment, by="two")  # type: ignore[arg-type]
-        assert_type(client.object(Counter, "a").increment(by=2), Any)
+        counter = client.object(Counter, "a", deadline=1.0)
+        assert_type(counter.increment(by=2), int)
+        assert_type(counter.increment(2), int)
+        counter.increment(by="two")  # type: ignore[arg-type]
+        counter.increment(step=2)  # type: ignore[call-arg]
+        counter.decrement()  # type: ignore[attr-defined]
+        assert_type(client.object("counter", "a").increment(by=2), Any)
         books = client.data.collection("books", Book)
         assert_type(books.get("a").data, Book)
         assert_type([item.data.title for item in books.find(sort="title")], list[str])
@@ -81,7 +121,39 @@ def keyed(key: Callable[[], str]) -> None:
 """
 
 
-def test_a_program_of_a_user_is_checked_as_strictly_as_can_be(tmp_path: Path) -> None:
+# A `type: ignore` for an error that isn't there is an error, too.
+PYRIGHT = {
+    "typeCheckingMode": "standard",
+    "strict": ["sample.py", "grocery"],
+    "reportUnnecessaryTypeIgnoreComment": True,
+    "executionEnvironments": [{"root": "grocery"}, {"root": "pages"}],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write what users write: a program, a new project, and what the documentation has them write."""
+    monkeypatch.chdir(tmp_path)
+    for words in (("project", "grocery"), ("object", "ShoppingCart"), ("task", "report")):
+        assert main(["new", *words]) == 0
+        monkeypatch.chdir(tmp_path / "grocery")
+    (tmp_path / "pages").mkdir()
+    for name, code in python_files().items():
+        (tmp_path / "pages" / name).write_text(code)
+    (tmp_path / "sample.py").write_text(SAMPLE)
+    return tmp_path
+
+
+def test_pyright_finds_the_mistakes_of_users_and_no_others(folder: Path) -> None:
+    (folder / "pyrightconfig.json").write_text(json.dumps(PYRIGHT))
+
+    command = [ROOT / "tools" / "pyright" / "node_modules" / ".bin" / "pyright", "--pythonpath", sys.executable]
+    checked = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=False)
+
+    assert checked.stdout.rstrip() == "0 errors, 0 warnings, 0 informations"
+
+
+def test_mypy_finds_the_mistakes_of_users_and_no_others(tmp_path: Path) -> None:
     sample = tmp_path / "sample.py"
     sample.write_text(SAMPLE)
 
@@ -90,3 +162,9 @@ def test_a_program_of_a_user_is_checked_as_strictly_as_can_be(tmp_path: Path) ->
     checked = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
 
     assert checked.stdout == ""
+
+
+def test_the_written_out_methods_of_a_collection_take_what_the_asynchronous_ones_take() -> None:
+    for name in ("create", "get", "put", "patch", "find", "restore"):
+        waits, awaited = (inspect.signature(getattr(cls, name)) for cls in (SyncCollection, Collection))
+        assert waits.parameters == awaited.parameters, name

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, cast, overload
 
 import msgspec
 
@@ -16,6 +16,10 @@ from aidevos.contracts.events import CloudEvent, is_pattern
 from aidevos.durable.store.port import Find
 from aidevos.security.permissions import Principal, Rule, services
 
+P = ParamSpec("P")
+R = TypeVar("R")
+Awaited_co = TypeVar("Awaited_co", covariant=True)
+Blocking_co = TypeVar("Blocking_co", covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
 Decorator = TypeVar("Decorator", bound=Callable[..., Any])
 Management = Literal["raw", "lifecycle", "read_only"]
@@ -59,6 +63,29 @@ class Declaration(msgspec.Struct, frozen=True):
     creates: bool = False
     reaction: Reaction | None = None
     turn_deadline: float | None = None
+
+
+class Declared(Generic[Awaited_co, Blocking_co]):
+    """The type of a command or query for type checkers; when the program runs, it is the method itself.
+
+    Read from an object, it is a coroutine function, as it was written. Read from the class, it blocks and returns the
+    result: that is how a client without an event loop types its references, which are no objects of the class either.
+    """
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any], /) -> Blocking_co: ...
+    @overload
+    def __get__(self, instance: object, owner: type[Any], /) -> Awaited_co: ...
+    def __get__(self, instance: object, owner: type[Any], /) -> Any:
+        raise NotImplementedError
+
+
+class Declare(Protocol):
+    """The decorator of a coroutine method."""
+
+    def __call__(
+        self, method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> Declared[Callable[P, Coroutine[Any, Any, R]], Callable[P, R]]: ...
 
 
 def _declare(declaration: Declaration) -> Callable[[Method], Method]:
@@ -107,7 +134,7 @@ def command(
     keeps_version: bool = False,
     creates: bool = False,
     turn_deadline: float | None = None,
-) -> Callable[[Method], Method]:
+) -> Declare:
     """Declare a method that may change the state, emit events, set alarms, and call or tell other objects.
 
     `allow` says which callers are accepted. `name` is the name on the wire, by default the method's name.
@@ -136,7 +163,7 @@ def command(
         creates=creates,
         turn_deadline=turn_deadline,
     )
-    return _declare(declaration)
+    return cast(Declare, _declare(declaration))
 
 
 def _emitter_id(event: CloudEvent[Any]) -> str:
@@ -178,13 +205,13 @@ def on(pattern: str, *, key: Callable[[CloudEvent[Any]], str] = _emitter_id) -> 
 @_with_options("allow", '@query(allow=permission("…"))')
 def query(
     *, allow: Rule, name: str | None = None, reentrant: bool = False, turn_deadline: float | None = None
-) -> Callable[[Method], Method]:
+) -> Declare:
     """Declare a method that only reads.
 
     A `reentrant` query answers from the last committed state, even while a command of the object waits for a call that
     led to this query. `turn_deadline` is as for commands.
     """
-    return _declare(Declaration("query", allow, name, reentrant, turn_deadline=turn_deadline))
+    return cast(Declare, _declare(Declaration("query", allow, name, reentrant, turn_deadline=turn_deadline)))
 
 
 def _unrestricted(caller: Principal, args: Any) -> Any:

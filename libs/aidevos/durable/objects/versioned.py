@@ -61,7 +61,7 @@ class Versioned(BaseDurableObject[Any]):
         return self._running().view()
 
 
-METHODS = (
+METHODS: tuple[Any, ...] = (
     Versioned.list_versions,
     Versioned.read_version,
     Versioned.compare_versions,
