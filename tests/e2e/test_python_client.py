@@ -96,6 +96,9 @@ class TestObjects:
                 await client.object("counter", new_id).increment(by="two")
             with pytest.raises(NotFound) as unknown:
                 await client.object("counter", new_id).nothing()
+            async with asyncio.timeout(10):
+                with pytest.raises(NotFound) as unserved:
+                    await client.object("nobody", new_id).increment()
             with pytest.raises(Invalid):
                 client.object("No type", new_id)
         async with way.open(way.world.token("objects:request")) as client:
@@ -106,6 +109,7 @@ class TestObjects:
                 await client.object(Counter, new_id).increment()
 
         assert (invalid.value.field, unknown.value.code) == ("args.by", "unknown-method")
+        assert (unserved.value.code, unserved.value.field) == ("unknown-type", "type")
         assert not forbidden.value.retryable
 
 

@@ -151,6 +151,7 @@ async def test_a_host_keeps_buckets_and_events_and_a_client_reads_events_only(se
     [
         ("$JS.API.DIRECT.GET.EVENTS", b'{"seq":999999}'),
         ("$JS.API.STREAM.INFO.EVENTS", b""),
+        ("$JS.API.DIRECT.GET.KV_types.$KV.types.nothing", b""),
         ("$SRV.PING", b""),
         ("$SRV.INFO", b""),
     ],

@@ -16,6 +16,8 @@ from nats.aio.client import Client
 from aidevos import DurableObjectClient
 from aidevos.cli import types as command
 from aidevos.cli.main import main
+from aidevos.client import NotFound, Unavailable
+from aidevos.client import connect as connect_client
 from aidevos.contracts import subjects
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect
@@ -83,6 +85,17 @@ async def test_a_type_is_unserved_after_a_while_and_forgotten_after_a_day(connec
 
     assert (unserved.code, thing in unserved.detail, unserved.retryable) == ("unavailable", True, True)
     assert (forgotten.code, thing in forgotten.detail) == ("unknown-type", True)
+
+
+async def test_a_client_over_nats_is_refused_an_unknown_type_at_once_and_waits_for_a_host_that_is_away(
+    servers: Servers, thing: str
+) -> None:
+    async with connect_client(servers.nats_url("client")) as client, asyncio.timeout(10.0):
+        unknown = await failure(client.object("nothing", "x").go())
+        away = await failure(client.object(thing, "x", deadline=1.0).go())
+
+    assert (type(unknown), unknown.code, unknown.field) == (NotFound, "unknown-type", "type")
+    assert (type(away), away.code) == (Unavailable, "unavailable")
 
 
 async def test_while_a_process_starts_it_waits_for_the_hosts(connection: Client, thing: str) -> None:

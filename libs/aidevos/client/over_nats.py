@@ -1,8 +1,9 @@
 """NATS as an entry point of the client.
 
-Promise: a request is repeated under the same number until its deadline, so it takes effect once. Events come in the
-order of their stream, each once, also across a lost connection: they are read from the stream by their number, and what
-is published meanwhile only wakes the reader.
+Promise: a request is repeated under the same number until its deadline, so it takes effect once. A request to a type
+that no host has served for a day is refused at once; while its host restarts, the request waits for it. Events come in
+the order of their stream, each once, also across a lost connection: they are read from the stream by their number, and
+what is published meanwhile only wakes the reader.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from aidevos.client.credentials import TokenSource, authorization, find_token, r
 from aidevos.client.entry import NO_OPTIONS, LiveEvent, Operation, Options
 from aidevos.client.errors import Unauthenticated, Unreachable, error_of
 from aidevos.contracts import data, envelope, subjects
+from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.events import AnyEvent
 from aidevos.durable.base.backoff import FOLLOWING, Backoff
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.connection import Connection
+from aidevos.durable.client.types import TypeDirectory
 
 READ = f"$JS.API.DIRECT.GET.{subjects.EVENTS_STREAM}"
 SEQUENCE, STATUS, ABSENT = "Nats-Sequence", "Status", "404"
@@ -42,7 +45,8 @@ class OverNats:
         self.token = token
         self._connection = connection
         self._deadline = deadline
-        self._client = DurableObjectClient(connection, lambda: "")
+        types = TypeDirectory(connection, BUILT_IN, direct=True)
+        self._client = DurableObjectClient(connection, lambda: "", types=types)
 
     async def start(self) -> None:
         """Open the inbox for replies. Call it once, before anything else."""

@@ -36,6 +36,8 @@ CALLS: tuple[Export, ...] = (
     {"service": "tell.>"},
     {"service": "query.>"},
     {"service": "$SRV.>", "response": "stream"},
+    # The types that hosts have announced: a call that nobody takes fails at once if nobody will.
+    {"service": f"$JS.API.DIRECT.GET.KV_{subjects.TYPES_BUCKET}.$KV.{subjects.TYPES_BUCKET}.*"},
 )
 METRICS: tuple[Export, ...] = ({"service": "metrics.>", "response": "stream"},)
 EVENTS: tuple[Export, ...] = (

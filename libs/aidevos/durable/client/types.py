@@ -39,16 +39,27 @@ class Announcement(NamedTuple):
 
 
 class TypeDirectory:
-    """Looks up the announcements of types. Those that are `expected` may soon be served, so they are never unknown."""
+    """Looks up the announcements of types. Those that are `expected` may soon be served, so they are never unknown.
+
+    With `direct`, any replica of the bucket answers, though it may be behind by moments. Users of NATS outside the
+    fleet's account can read in no other way.
+    """
 
     def __init__(
-        self, connection: Client, expected: Collection[str] = (), now: Callable[[], float] = time.time
+        self,
+        connection: Client,
+        expected: Collection[str] = (),
+        now: Callable[[], float] = time.time,
+        *,
+        direct: bool = False,
     ) -> None:
         self._connection = connection
+        self._direct = direct
         self._expected = expected
         self._now = now
         self._began = now()
-        self._lookups: Lookups[Announcement] = Lookups()
+        # Programs that call objects may run where there is no clock that counts suspension, and need none for this.
+        self._lookups: Lookups[Announcement] = Lookups(time.monotonic)
 
     async def check(self, type: str) -> None:
         """Raise `unknown-type` or `unavailable` if nobody will answer a call that nobody has taken."""
@@ -80,7 +91,7 @@ class TypeDirectory:
     async def _read(self, type: str) -> Announcement:
         js, subject = self._connection.jetstream(timeout=WITHIN), f"$KV.{subjects.TYPES_BUCKET}.{type}"
         try:
-            found = await js.get_msg(f"KV_{subjects.TYPES_BUCKET}", subject=subject)
+            found = await js.get_msg(f"KV_{subjects.TYPES_BUCKET}", subject=subject, direct=self._direct)
         except NotFoundError:
             return Announcement(None)
         gone = (found.headers or {}).get(KV_OP) in (KV_DEL, KV_PURGE)
