@@ -11,12 +11,12 @@ from .http.responses import HttpResponse
 
 
 def load_page(name: str, forms: str = "'none'") -> HttpResponse:
-    """Return the page in this file.
+    """Return the page in this file, in which `@@form.js` stands for the text of that file.
 
     It may run its own script and style and call its own origin. A module may also import from there. Its forms may be
     sent to `forms`, sources in the syntax of CSP.
     """
-    content = files(__package__).joinpath(name).read_bytes()
+    content = re.sub(rb"@@(\S+)\n", lambda found: _read(found[1].decode()), _read(name))
     script, style = (
         base64.b64encode(hashlib.sha256(found[1]).digest()).decode()
         for tag in (b"script", b"style")
@@ -33,3 +33,7 @@ def load_page(name: str, forms: str = "'none'") -> HttpResponse:
         (b"cache-control", b"no-store"),
     )
     return HttpResponse(200, content, headers)
+
+
+def _read(name: str) -> bytes:
+    return files(__package__).joinpath(name).read_bytes()

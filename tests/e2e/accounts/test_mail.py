@@ -19,6 +19,7 @@ import pytest
 
 from aidevos.contracts.confirmation import recovery_id, user_of
 from aidevos.contracts.errors import Failure
+from tests.support.browser import Browsers, Page
 from tests.support.logins import PASSWORD, Person, bearer, logged_in, login, register, wait_until_refused
 from tests.support.mails import in_folder, token_in
 from tests.support.world import NatsEntryPoint, World
@@ -169,6 +170,26 @@ async def test_known_and_unknown_addresses_get_the_same_answer_in_the_same_time(
     # Noise only adds time, so the fastest runs show systematic differences.
     known, unknown = (statistics.median(sorted(times)[:5]) for times in took.values())
     assert abs(known - unknown) < 0.5 * max(known, unknown)
+
+
+async def test_the_button_of_the_page_confirms_the_address(
+    world: World, http: httpx2.AsyncClient, person: Person, browsers: Browsers
+) -> None:
+    mine = await logged_in(http, person)
+    token = token_in(await mailed(world, mine["user"]["email"], "confirm"))
+    browser = await asyncio.to_thread(browsers.open)
+    try:
+        await asyncio.to_thread(press_the_button, Page(browser, f"{world.url}/auth/email/confirm#token={token}"))
+    finally:
+        browser.quit()
+
+    assert (await http.get("/users/me", headers=bearer(mine))).json()["email_verified"] is True
+
+
+def press_the_button(page: Page) -> None:
+    page.at("go").click()
+    page.until(lambda: page.at("said").text == "Your e-mail address is confirmed.")
+    assert page.complaints == []
 
 
 async def test_links_lead_to_pages_that_use_nothing_up(world: World, http: httpx2.AsyncClient, person: Person) -> None:
