@@ -17,6 +17,7 @@ A path takes an object of operators:
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -56,9 +57,10 @@ def parse_filter(filter: Any, field: str = NAME) -> Condition:
     return _Parser().parse(filter, field, MAX_DEPTH)
 
 
-def parse_sort(sort: str, field: str = "sort") -> list[Field]:
+@lru_cache(maxsize=1000)
+def parse_sort(sort: str, field: str = "sort") -> tuple[Field, ...]:
     """Return the sort order of a text like `-price,name`. Raises `invalid`, also for a repeated path."""
-    fields = [parse_field(part, field) for part in split_list(sort, field, MAX_SORT)]
+    fields = tuple(parse_field(part, field) for part in split_list(sort, field, MAX_SORT))
     if len({found.path for found in fields}) < len(fields):
         raise Failure("invalid", "a path occurs twice", field=field)
     return fields

@@ -8,6 +8,7 @@ index or covers few items, and always has a time limit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -46,7 +47,7 @@ class Query(NamedTuple):
     """A parsed and planned query. `where` is its whole condition on an item's state, `paths` are its index's."""
 
     where: Condition
-    sort: list[Field]
+    sort: Sequence[Field]
     plan: Plan | None
     paths: list[str]
 
@@ -125,15 +126,16 @@ class Page(NamedTuple):
 
 def _plan_query(reader: Reader, terms: Terms, args: FindItems, begin: Position | None) -> Query:
     wanted = parse_filter(args.filter, "args.filter")
-    sort = parse_sort(args.sort, "args.sort") if args.sort else []
+    sort = parse_sort(args.sort, "args.sort") if args.sort else ()
     chosen = plan(wanted, sort, terms.indexes if begin is None else _same_index(terms, begin))
     indexed = chosen is not None and chosen.slot is not None
     readable = readable_items(terms, reader.caller, reader.now, indexed=indexed)
     if chosen is None or chosen.slot is None:
         return Query(And((readable, to_state_condition(wanted, DATA))), sort, chosen, [])
     keys = ("keys", chosen.slot)
-    in_range = (Compare(keys, "gte", chosen.keys.low), Compare(keys, "lt", chosen.keys.high))
-    where = And((readable, to_state_condition(chosen.residual, DATA), *in_range))
+    low = Compare(keys, "gte", chosen.keys.low, scalar=True)
+    high = Compare(keys, "lt", chosen.keys.high, scalar=True)
+    where = And((readable, to_state_condition(chosen.residual, DATA), low, high))
     return Query(where, sort, chosen, list(terms.indexes[chosen.slot].paths))
 
 
@@ -195,7 +197,7 @@ async def _sort_page(reader: Reader, query: Query, after: str | None, limit: int
     return Page([document for document, _ in shown], [place for _, place in shown], last, len(wanted) > limit)
 
 
-def _sort_key(document: Document, sort: list[Field], paths: list[Path]) -> str:
+def _sort_key(document: Document, sort: Sequence[Field], paths: list[Path]) -> str:
     values = [(at(document.state, path), field.descending) for path, field in zip(paths, sort, strict=True)]
     return encode_key(values) + str(at(document.state, BY_ID))
 

@@ -32,7 +32,7 @@ def readable_items(terms: Terms, caller: Principal, now: float, *, indexed: bool
 
     `indexed` says that the query is for keys in an index anyway, which deleted items don't have.
     """
-    live: list[Condition] = [Compare(("incarnation",), "eq", terms.incarnation)]
+    live: list[Condition] = [Compare(("incarnation",), "eq", terms.incarnation, scalar=True)]
     if not indexed:
         live.append(Not(Compare(("removed",), "eq", True)))
     if terms.expiring:
@@ -40,7 +40,7 @@ def readable_items(terms: Terms, caller: Principal, now: float, *, indexed: bool
     if access.admits_all(terms.rules, "read", caller, collection=terms.name):
         return And(tuple(live))
     if access.admits(terms.rules, "read", caller, caller.subject, collection=terms.name):
-        return And((*live, Compare(("owner",), "eq", caller.subject)))
+        return And((*live, Compare(("owner",), "eq", caller.subject, scalar=True)))
     return NOTHING
 
 

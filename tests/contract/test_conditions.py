@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pymongo
 import pytest
 from hypothesis import given
@@ -187,6 +188,23 @@ def test_values_are_compared_within_their_class_and_lists_are_not_looked_into(
     collection.insert_many([{"_id": id, "state": state} for id, state in enumerate(STATES)])
     assert [id for id, state in enumerate(STATES) if matches(condition, state)] == expected
     assert found(collection, condition) == expected
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "path"),
+    [("eq", 1, "a"), ("eq", None, "a"), ("eq", True, "a"), ("gte", 0, "a"), ("lt", "2", "a"), ("eq", 2, "a.b")],
+)
+def test_a_scalar_comparison_is_the_same_where_no_state_has_a_list(
+    collection: Any, operator: Any, value: Any, path: str
+) -> None:
+    states = [state for state in STATES if not isinstance(state.get("a"), list)]
+    collection.delete_many({})
+    collection.insert_many([{"_id": id, "state": state} for id, state in enumerate(states)])
+    condition = Compare(tuple(path.split(".")), operator, value, scalar=True)
+
+    assert compile_condition(condition).keys() == {f"state.{path}"}
+    assert found(collection, condition) == found(collection, msgspec.structs.replace(condition, scalar=False))
+    assert found(collection, condition) == [id for id, state in enumerate(states) if matches(condition, state)]
 
 
 @pytest.mark.parametrize("name", ["", "a.b", "$a", "a$", "$where", "a\0"])

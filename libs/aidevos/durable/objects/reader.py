@@ -72,8 +72,8 @@ class Reader:
     def _check_schemas(self, type: str, documents: Iterable[Document]) -> None:
         known = self._types.get(type)
         if known is not None:
-            for document in documents:
-                known.check_schema(document.schema)
+            for schema in {document.schema for document in documents}:
+                known.check_schema(schema)
 
     async def _run(self, read: Callable[[], Awaitable[T]]) -> T:
         return await self._searches.run(self.caller.subject, read)

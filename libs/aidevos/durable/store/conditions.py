@@ -34,12 +34,14 @@ class Condition(msgspec.Struct, frozen=True):
 class Compare(Condition, frozen=True):
     """True if the value at the path has the class of `value` and compares to it as `operator` says.
 
-    Only numbers and text have an order.
+    Only numbers and text have an order. `scalar` says that the state's type allows no list at the path, nor at any
+    before it. MongoDB then tests nothing else, and compares for a third of the cost.
     """
 
     path: Path
     operator: Operator
     value: Scalar
+    scalar: bool = False
 
     def __post_init__(self) -> None:
         _require_scalar(self.value)

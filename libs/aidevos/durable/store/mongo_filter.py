@@ -2,7 +2,7 @@
 
 Promise: no input of a caller becomes an operator, a path or a pattern. Values stand only as operands of `$eq` and the
 like, text is escaped before it becomes a pattern, and names that MongoDB would interpret are refused. MongoDB searches
-lists implicitly; each compiled condition therefore excludes lists on its path.
+lists implicitly; each compiled condition therefore excludes lists on its path, unless there can be none.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def _compile(condition: Condition) -> Filter:
 
 @_compile.register
 def _(condition: Compare) -> Filter:
-    if condition.operator == "eq":
-        return _test_value(condition.path, _equal(condition.value))
-    return _test_value(condition.path, {f"${condition.operator}": condition.value})
+    operator, value = condition.operator, condition.value
+    test = _equal(value) if operator == "eq" else {f"${operator}": value}
+    return {field(condition.path): test} if condition.scalar else _test_value(condition.path, test)
 
 
 @_compile.register
