@@ -185,7 +185,8 @@ def render(home: Path, servers: Mapping[str, list[str]]) -> str:
         "childlogdir": str(home / LOGS),
     }
     for name, command in servers.items():
-        config[f"program:{name}"] = _program(home, name, command, SERVER_GRACE, {})
+        environment = nats_server.environment() if name == NATS else {}
+        config[f"program:{name}"] = _program(home, name, command, SERVER_GRACE, environment)
     for section in config.sections():
         _escape(config, section)
     return _write(config)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import nats
@@ -247,6 +248,7 @@ def find_server(
     home: Path,
     command: Callable[[Path], list[str]],
     ready: Callable[[Callable[[], None]], None],
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Server:
     """Return a server that runs the program, else one in a container; raise `SettingsError` if neither is possible."""
     try:
@@ -255,7 +257,7 @@ def find_server(
         if not docker_answers():
             raise
         return ContainerServer(image, command(PROGRAMS[image]), home, ready)
-    return LocalServer(command(program), home / f"{program.name}.log", ready)
+    return LocalServer(command(program), home / f"{program.name}.log", ready, {**os.environ, **environment})
 
 
 class Servers:
@@ -274,7 +276,8 @@ class Servers:
         self.mongo: Server = ExternalServer()
         if not self._settings.nats_url:
             nats_server.configure(self._settings, self._secrets)
-            self.nats = find_server(binaries.nats_server, NATS_IMAGE, self.home, self._nats_command, self._nats_ready)
+            found = binaries.nats_server, NATS_IMAGE, self.home, self._nats_command, self._nats_ready
+            self.nats = find_server(*found, nats_server.environment())
         if not self._settings.mongo_url:
             mongo_server.configure(self._settings, self._secrets)
             self.mongo = find_server(binaries.mongod, MONGO_IMAGE, self.home, self._mongo_command, self._mongo_ready)

@@ -85,6 +85,34 @@ def test_each_replica_is_a_program_with_its_own_number_and_log(
     assert groups["nats"].process_configs[0].command == "/bin/nats --config 'a b'"
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(1, "1"), (2, "1"), (8, "2"), (64, "16")])
+def test_the_nats_server_gets_a_quarter_of_the_cores(
+    settings: Settings,
+    secrets: Secrets,
+    listener: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    threads: str,
+) -> None:
+    monkeypatch.delenv("GOMAXPROCS", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+
+    groups = read(programs.render(settings.home, {"nats": ["/bin/nats"], "mongo": ["/bin/mongod"]}), settings, listener)
+
+    assert groups["nats"].process_configs[0].environment["GOMAXPROCS"] == threads
+    assert "GOMAXPROCS" not in groups["mongo"].process_configs[0].environment
+
+
+def test_the_shell_decides_how_many_cores_the_nats_server_gets(
+    settings: Settings, secrets: Secrets, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOMAXPROCS", "3")
+
+    groups = read(programs.render(settings.home, {"nats": ["/bin/nats"]}), settings, listener)
+
+    assert groups["nats"].process_configs[0].environment["GOMAXPROCS"] == "3"
+
+
 def test_replicas_that_are_no_longer_wanted_leave_the_configuration(
     settings: Settings, secrets: Secrets, listener: socket.socket
 ) -> None:
