@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +18,16 @@ from tests.support.world import World, Worlds
 PASSWORD = "wheelbarrow at noon"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def world(worlds: Worlds) -> Iterator[World]:
-    """Start services for this test alone, which may kill them."""
+    """Start services for these tests alone, which may kill them."""
     with worlds.alone() as world:
         yield world
+
+
+@pytest.fixture
+def name() -> str:
+    return f"n{secrets.token_hex(6)}"
 
 
 async def register(http: httpx2.AsyncClient, name: str) -> int:
@@ -37,11 +43,13 @@ def bearer(pair: dict[str, Any]) -> dict[str, str]:
     return {"Authorization": f"Bearer {pair['access_token']}"}
 
 
-async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_that_starts_later(world: World) -> None:
+async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_that_starts_later(
+    world: World, name: str
+) -> None:
     async with http_client(base_url=world.url, timeout=20) as http:
-        await register(http, "ada")
-        pair = (await login(http, "ada")).json()
-        kept = (await login(http, "ada")).json()
+        await register(http, name)
+        pair = (await login(http, name)).json()
+        kept = (await login(http, name)).json()
         with another_gateway(world) as url:
             async with http_client(base_url=url) as other:
                 before = await other.get("/auth/me", headers=bearer(pair))
@@ -59,16 +67,16 @@ async def test_a_logout_is_known_to_another_gateway_within_a_second_and_to_one_t
     assert going_on.status_code == 200
 
 
-async def test_changed_access_is_known_to_a_gateway_and_a_host_that_start_later(world: World) -> None:
+async def test_changed_access_is_known_to_a_gateway_and_a_host_that_start_later(world: World, name: str) -> None:
     async with http_client(base_url=world.url, timeout=20) as http:
-        await register(http, "ada")
-        pair = (await login(http, "ada")).json()
+        await register(http, name)
+        pair = (await login(http, name)).json()
         path = f"/users/{pair['user']['id']}"
         admin = {"Authorization": world.admin, "Content-Type": "application/merge-patch+json"}
         for roles in (["admin", "user"], ["user"]):
             assert (await http.patch(path, headers=admin, json={"roles": roles})).status_code == 200
             if "admin" in roles:
-                promoted = (await login(http, "ada")).json()
+                promoted = (await login(http, name)).json()
         world.restart("user_management")
         with another_gateway(world) as url:
             async with http_client(base_url=url) as later:
@@ -81,9 +89,9 @@ async def test_changed_access_is_known_to_a_gateway_and_a_host_that_start_later(
 
 @pytest.mark.parametrize("service", ["authentication", "user_management"])
 async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_acknowledged(
-    world: World, service: str
+    world: World, name: str, service: str
 ) -> None:
-    names = [f"user{number}" for number in range(24)]
+    names = [f"{name}{number}" for number in range(24)]
     async with http_client(base_url=world.url, timeout=60) as http:
         registering = [asyncio.create_task(register(http, name)) for name in names]
         done, _ = await asyncio.wait(registering, return_when=asyncio.FIRST_COMPLETED)
@@ -100,29 +108,6 @@ async def test_a_kill_amid_registrations_and_logins_loses_nothing_that_was_ackno
     assert [answer.status_code for answer in logins] == [200] * len(names)
     assert [answer.status_code for answer in refreshed] == [200] * len(names)
     assert len({session_of(refresh_of(answer)) for answer in logins}) == len(names)
-
-
-async def test_entries_of_the_security_log_go_when_they_are_too_old(worlds: Worlds) -> None:
-    age = 4.0
-
-    async def actions(http: httpx2.AsyncClient, target: str) -> list[str]:
-        items = (await http.get("/audit", params={"target": target}, headers=admin)).json()["items"]
-        return [item["action"] for item in items]
-
-    with worlds.alone(AIDEVOS_AUDIT_AGE=str(age)) as world:
-        admin = {"Authorization": world.admin}
-        async with http_client(base_url=world.url, timeout=20) as http:
-            await register(http, "ada")
-            id = (await login(http, "ada")).json()["user"]["id"]
-            async with asyncio.timeout(age / 2):
-                while await actions(http, id) != ["login", "user.registered"]:
-                    pass
-            await asyncio.sleep(age)
-            world.restart("authentication")
-            await login(http, "ada")
-            async with asyncio.timeout(age / 2):
-                while await actions(http, id) != ["login"]:
-                    pass
 
 
 def refresh_of(answer: httpx2.Response) -> str:

@@ -22,7 +22,7 @@ async def test_a_key_is_replaced_at_its_age(worlds: Worlds) -> None:
             async with asyncio.timeout(30):
                 while len(kids) < 3:
                     kids.add(kid((await login(http, ADA.username)).json()["access_token"]))
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(0.3)
             assert (await http.get("/users/me", headers=bearer(old))).status_code == 200
 
     assert load_ring(world.servers.home)[-1].cause == "age"
