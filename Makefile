@@ -120,7 +120,7 @@ faults: export FAULT_ROUNDS ?= 20
 faults: $(READY)
 	@$(VENV)/bin/python -m tests.support.needs
 ifeq ($(MINUTES)$(SEED),)
-	@$(VENV)/bin/python -m pytest tests/faults $(OPTIONS)
+	@$(VENV)/bin/python -m pytest tests/faults --hypothesis-profile=deep $(OPTIONS)
 endif
 	@$(VENV)/bin/python -m tests.support.campaign $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 

@@ -11,10 +11,11 @@ import httpx2
 import pytest
 
 from tests.support.http import http_client
+from tests.support.kits import repeats
 from tests.support.servers import Servers, drop_database
 from tests.support.world import World, running, wait_ready
 
-ROUNDS = 6
+ROUNDS = repeats(6)
 NEWCOMERS = 8
 # A deadline in milliseconds, shorter than a restart, so that registrations stay half done.
 IMPATIENT = {"Deadline": "600"}
@@ -37,6 +38,13 @@ async def register(http: httpx2.AsyncClient, name: str, password: str, headers: 
 
 async def login(http: httpx2.AsyncClient, name: str, password: str) -> int:
     return (await http.post("/auth/login", json={"username": name, "password": password})).status_code
+
+
+async def patient_login(http: httpx2.AsyncClient, name: str, password: str) -> int:
+    """Log in, and again as long as the machine is too busy with other logins."""
+    while (status := await login(http, name, password)) == 503:  # noqa: ASYNC110
+        await asyncio.sleep(0.5)
+    return status
 
 
 @pytest.mark.timeout(300)
@@ -68,7 +76,9 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
             )
             passwords |= zip(newcomers, await asyncio.gather(*settling), strict=True)
             names += newcomers
-        logins = [login(http, each, passwords[name]) for name in names for each in (name, f"{name}@example.org")]
+        logins = [
+            patient_login(http, each, passwords[name]) for name in names for each in (name, f"{name}@example.org")
+        ]
         assert set(await asyncio.gather(*logins)) == {200}
         assert sorted(await everyone(world, http)) == sorted(names)
 
@@ -81,7 +91,7 @@ async def settled(http: httpx2.AsyncClient, name: str, *, acknowledged: bool) ->
     first, second = f"first password of {name}", f"second password of {name}"
     if not acknowledged and await register(http, name, second) == 201:
         return second
-    assert await login(http, name, first) == 200, f"{name} is lost"
+    assert await patient_login(http, name, first) == 200, f"{name} is lost"
     return first
 
 

@@ -20,9 +20,10 @@ from aidevos.durable.client.connection import connect
 from tests.support import host_process
 from tests.support.alarms import lateness, set_evenly
 from tests.support.host_processes import HostProcess, client, eventually
+from tests.support.kits import repeats
 from tests.support.servers import Servers
 
-CRASHES = 20
+CRASHES = repeats(20)
 # On an idle machine, 99 of 100 alarms ring within this many seconds.
 ALLOWED = 0.25
 ROUNDS = 3

@@ -11,9 +11,10 @@ import pytest
 
 from tests.support import host_process
 from tests.support.host_processes import HostProcess, client
+from tests.support.kits import repeats
 from tests.support.servers import Servers
 
-CRASHES = 20
+CRASHES = repeats(20)
 CALLERS = 16
 
 

@@ -17,10 +17,11 @@ import pytest
 
 from tests.support.data_collections import headers_of
 from tests.support.http import http_client
+from tests.support.kits import repeats
 from tests.support.servers import Servers, drop_database
 from tests.support.world import World, running, wait_ready
 
-ROUNDS = 5
+ROUNDS = repeats(5)
 WRITERS = 12
 # So few values that writers compete for each.
 VALUES = [f"v{number}" for number in range(8)]

@@ -1,6 +1,6 @@
 """Events under load while the relay's process or the broker dies: none is lost, repeated or out of order.
 
-Repeats are dropped by ID. `FULL=1` kills the relay 200 times instead of 20.
+Repeats are dropped by ID. `FULL=1` kills the relay 200 times.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from aidevos.durable.bus.rabbitmq.bus import RabbitMqBus
 from aidevos.durable.client.connection import connect
 from tests.support import host_process
 from tests.support.host_processes import HostProcess, client, eventually
+from tests.support.kits import repeats
 from tests.support.rabbitmq import RabbitMq
 from tests.support.servers import Server, Servers
 
-CRASHES = 200 if os.environ.get("FULL") else 20
+CRASHES = 200 if os.environ.get("FULL") else repeats(20)
 LONGEST = 1800 if os.environ.get("FULL") else 240
-RESTARTS = 2
+RESTARTS = repeats(2)
 OBJECTS = 5
 # The minimum load before and after each round of restarts.
 ROUND = 100

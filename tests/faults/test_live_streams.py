@@ -12,13 +12,14 @@ import nats
 import pytest
 
 from tests.support.http import http_client
+from tests.support.kits import repeats
 from tests.support.servers import Servers, drop_database
 from tests.support.sse import Source
 from tests.support.world import NatsEntryPoint, World, running, wait_ready
 
 READERS = 60
-MESSAGES = 300
-KILLS = 3
+KILLS = repeats(3)
+MESSAGES = 100 * KILLS
 
 pytestmark = pytest.mark.timeout(240)
 

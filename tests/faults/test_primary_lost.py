@@ -16,9 +16,10 @@ from aidevos.durable.store.mongo import MongoStore
 from aidevos.testing import ObjectKit
 from tests.support.fault_objects import Tally
 from tests.support.host_processes import eventually
+from tests.support.kits import repeats
 from tests.support.replica_set import ReplicaSet
 
-LOSSES = 3
+LOSSES = repeats(3)
 
 
 @pytest.fixture

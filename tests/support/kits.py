@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -23,6 +24,11 @@ for profile, percent in (("everyday", 25), ("deep", 100)):
 def examples(count: int) -> settings:
     """Return the settings of a property that the profile `deep` tries with `count` examples."""
     return settings(max_examples=count * settings.default.max_examples // 100)
+
+
+def repeats(count: int) -> int:
+    """Return how often a test repeats a fault: `count` times with the profile `deep`, and else a quarter of that."""
+    return math.ceil(count * settings.default.max_examples / 100)
 
 
 async def until(condition: Callable[[], Any], within: float = 10.0) -> None:

@@ -21,7 +21,7 @@ IMAGE = "rabbitmq:4.2"
 # The program on the PATH can't be used: it requires the user `rabbitmq` and the home of the system's node.
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 HOST = "127.0.0.1"
-START_TIMEOUT = 60.0
+START_TIMEOUT = 100.0
 
 
 class RabbitMq:

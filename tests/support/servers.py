@@ -36,7 +36,7 @@ from deploy.local.credentials import ensure_secrets
 from tests.support.orphans import end_with_parent
 from tests.support.paths import temporary_folder
 
-START_TIMEOUT = 20.0
+START_TIMEOUT = 60.0
 NATS_IMAGE = "nats:2"
 MONGO_IMAGE = "mongo:8.0"
 PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}

@@ -70,12 +70,13 @@ def deterministic(loop: VirtualLoop, rng: random.Random, *, quiet: bool = True) 
 
 # Runs after which what they have left is collected.
 COLLECT_EVERY = 10
-_left: list[tuple[VirtualLoop, object]] = []
+_left: list[object] = []
 
 
 def discard(loop: VirtualLoop, *remains: object) -> None:
-    """Keep what a run has left, and now and then drop it, without a word from the tasks that never ended."""
-    _left.append((loop, remains))
+    """Close a loop, and now and then drop what runs have left, without a word from the tasks that never ended."""
+    loop.close()
+    _left.append(remains)
     if len(_left) >= COLLECT_EVERY:
         drop_remains()
 
@@ -85,8 +86,6 @@ def drop_remains() -> None:
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings(action="ignore"):
-            for loop, _ in _left:
-                loop.close()
             _left.clear()
             gc.collect()
     finally:
