@@ -123,6 +123,8 @@ def permissions(user: str) -> dict[str, Any]:
                 subjects.FLEET_METRICS,
                 DEATHS,
                 *_use(f"KV_{subjects.TYPES_BUCKET}"),
+                # To forget types that nobody serves.
+                f"$KV.{subjects.TYPES_BUCKET}.*",
                 *_use(f"KV_{subjects.HOSTS_BUCKET}"),
                 *_use(subjects.EVENTS_STREAM),
             ],

@@ -60,6 +60,7 @@ from .endpoints.objects import DurableObjectRouter
 from .endpoints.operation import Access, Operation
 from .endpoints.operations import OperationRouter
 from .endpoints.routers import ROUTERS
+from .endpoints.transfers import TransferRouter
 from .endpoints.versions import VersionRouter
 from .fleet_metrics import FleetMetrics
 from .forwarder import Forwarder
@@ -155,6 +156,7 @@ def build(
     cookies = Cookies(settings)
     credentials = partial(CredentialGuard, admission, limiter, cookies)
     charges = Charges(limiter)
+    hosts = Hosts(connection)
     operations = OperationRouter(
         forwarder,
         settings,
@@ -166,7 +168,7 @@ def build(
             lambda: (catalogue.generation, table.generation),
         ),
         Document(lambda internal: asyncapi.describe(catalogue.descriptions, internal), lambda: catalogue.generation),
-        Hosts(connection),
+        hosts,
         FleetMetrics(connection),
         sampler,
         credentials(fleet.READ),
@@ -177,6 +179,7 @@ def build(
         AuthRouter: AuthRouter(forwarder, settings, charges, cookies),
         DurableObjectRouter: DurableObjectRouter(forwarder, settings, charges, catalogue),
         VersionRouter: VersionRouter(forwarder, settings, charges, catalogue),
+        TransferRouter: TransferRouter(forwarder, settings, charges, catalogue, hosts),
         EventRouter: EventRouter(forwarder, settings, charges, hub),
         OperationRouter: operations,
     }

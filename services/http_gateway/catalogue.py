@@ -22,9 +22,11 @@ from nats.errors import TimeoutError as NatsTimeout
 from nats.js.kv import KeyValue
 
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.fleet import AnnouncedType
 from aidevos.contracts.objects import MethodDescription, TypeDescription
 from aidevos.contracts.subjects import TYPES_BUCKET, is_type
-from aidevos.durable.client.types import FORGOTTEN_AFTER
+from aidevos.contracts.times import rfc3339_of
+from aidevos.durable.client.types import FORGOTTEN_AFTER, UNSERVED_AFTER
 from aidevos.feeds import FOLLOWING
 
 CHECK_EVERY = 1.0
@@ -121,6 +123,26 @@ class TypeCatalogue:
     def names(self, internal: bool = False) -> list[str]:
         """Return the sorted names of the types, with or without internal ones."""
         return sorted(name for name, type in self._types.items() if internal or not type.internal)
+
+    def announced(self) -> list[AnnouncedType]:
+        """Return all types that hosts have announced and nobody has forgotten, sorted by name."""
+        served_since = self._now() - UNSERVED_AFTER
+        return [
+            AnnouncedType(type=name, announced_at=rfc3339_of(found.at), served=found.at > served_since)
+            for name, found in sorted(self._announced.items())
+        ]
+
+    def is_announced(self, type: str) -> bool:
+        """True if a host has announced the type and nobody has forgotten it."""
+        return type in self._announced
+
+    async def forget(self, type: str) -> None:
+        """Drop the announcement of a type. A host that serves it announces it again."""
+        try:
+            bucket = await self._connection.jetstream().key_value(TYPES_BUCKET)
+            await bucket.delete(type)
+        except (NatsError, OSError) as error:
+            raise Failure("unavailable", "NATS can't be reached") from error
 
     def check(self, type: str, internal: bool = True) -> None:
         """Raise `unknown-type` if the type is unknown; the message lists the types that aren't internal."""

@@ -66,12 +66,12 @@ async def make_items(
 
     async def make(number: int, body: bytes) -> BulkResult:
         async with free:
-            return await try_make_item(forwarder, collection, body, caller, _derive_options(options, number))
+            return await try_make_item(forwarder, collection, body, caller, derive_options(options, number))
 
     return await asyncio.gather(*(make(number, body) for number, body in numbered))
 
 
-def _derive_options(options: dict[str, Any], number: int) -> dict[str, Any]:
+def derive_options(options: dict[str, Any], number: int) -> dict[str, Any]:
     """Return the options for one call of many: the request ID of the whole gives each call its own."""
     key = options["request_id"]
     if key is None:

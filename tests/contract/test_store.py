@@ -176,6 +176,55 @@ async def test_pages_show_existing_objects_in_the_order_of_their_ids(store: Any)
     assert await store.list_page("thing", "d", 2) == []
 
 
+async def test_pages_of_a_moment_show_all_objects_as_they_were(store: Any) -> None:
+    await claimed(store, *"abcd")
+    alarms = {"tea": {"at": 1.0}}
+    made = [change(id, state={"value": number}, alarms=alarms) for number, id in enumerate("abcd")]
+    await store.commit("thing", made)
+    first, moment = await store.read_moment("thing", EVERYTHING, "", 2, size=10_000)
+    await store.commit("thing", [change("c", number=2, state={"value": 9}), tombstone("d", number=2)])
+
+    rest, same = await store.read_moment("thing", EVERYTHING, "b", 10, size=10_000, moment=moment)
+    later, _ = await store.read_moment("thing", EVERYTHING, "b", 10, size=10_000)
+
+    assert [(each.id, each.state, each.alarms) for each in first + rest] == [
+        (id, {"value": number}, alarms) for number, id in enumerate("abcd")
+    ]
+    assert same == moment
+    assert [(each.id, each.state) for each in later] == [("c", {"value": 9})]
+
+
+async def test_a_large_page_of_a_moment_is_read_to_its_end(store: Any) -> None:
+    ids = [f"id{number:03}" for number in range(100)]
+    await claimed(store, *ids)
+    await store.commit("thing", [change(id, state={"value": id}) for id in ids])
+
+    found, _ = await store.read_moment("thing", EVERYTHING, "", 90, size=1_000_000)
+
+    assert [each.state for each in found] == [{"value": id} for id in ids[:90]]
+
+
+async def test_a_page_of_a_moment_has_what_it_is_asked_for(store: Any) -> None:
+    await claimed(store, *"abc")
+    made = [change(id, state={"value": number}, project="p" if id == "b" else None) for number, id in enumerate("abc")]
+    await store.commit("thing", made)
+
+    async def ids(where: Any = EVERYTHING, project: str | None = None, size: int = 10_000) -> list[str]:
+        return [each.id for each in (await store.read_moment("thing", where, "", 10, project, size=size))[0]]
+
+    assert await ids(Compare(("value",), "gte", 1)) == ["b", "c"]
+    assert (await ids(project="p"), await ids(project="")) == (["b"], ["a", "c"])
+    assert await ids(size=1) == ["a"]
+
+
+@pytest.mark.parametrize("moment", ["", "1", "a.b", "4294967295.1", "99999999999.1", "-1.1"])
+async def test_a_moment_that_never_was_is_refused(store: Any, moment: str) -> None:
+    with pytest.raises(Failure) as raised:
+        await store.read_moment("thing", EVERYTHING, "", 1, size=1, moment=moment)
+
+    assert (raised.value.code, raised.value.field) == ("invalid", "moment")
+
+
 async def test_a_page_leaves_out_what_only_an_activation_needs(store: Any) -> None:
     await claimed(store, "a")
     record = {"replies.chosen.k": codec.as_raw(codec.encode_document({"p": b"secret"})), "outbox.1": {"kind": "tell"}}

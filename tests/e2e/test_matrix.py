@@ -272,10 +272,17 @@ ROWS |= {(type.object_type, "_pending"): (b"{}", MANAGERS if type.management == 
 # Methods for hosts alone, unknown to the gateway.
 INWARD = {"_alarm": b'{"alarm":{"name":"tea"}}', "_expire": b"{}", "_vanish": b'{"project":"p"}'}
 ROWS |= {(type.object_type, method): (payload, SERVICE) for type in TYPES for method, payload in INWARD.items()}
-# Methods for the fleet's owner alone.
-OWNERS = {"_load": b'{"state":{}}', "_check": b'{"state":{}}', "_migrate": b"{}"}
-ROWS |= {(type.object_type, method): (payload, set()) for type in TYPES for method, payload in OWNERS.items()}
-INWARD |= OWNERS
+# Methods for those who move objects; the types of most services leave their states to the fleet's owner alone.
+MOVING = {"_load": b'{"state":{}}', "_check": b'{"state":{}}', "_migrate": b"{}"}
+ROWS |= {
+    (type.object_type, method): (
+        payload,
+        {"admin"} if method == "_migrate" or type.management != "read_only" else set(),
+    )
+    for type in TYPES
+    for method, payload in MOVING.items()
+}
+INWARD |= MOVING
 # Users whose sessions, status or roles change after their tokens were issued.
 LIVE = ("ended", "deactivated", "custom")
 CALLERS = ("nobody", "expired", "forged", "stranger", "user", "reader", "writer", "manager", "service", "admin")

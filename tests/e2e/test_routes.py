@@ -111,6 +111,12 @@ ROWS: dict[str, Row] = {
     "POST /durable-objects/{object_id}/versions/{version}/fork": Row(403, 403, 403, 403, 404, {}),
     "POST /durable-objects/{object_id}/request": Row(403, 200, 403, 403, 200, {"method": "value"}),
     "GET /durable-objects/{type}/searches/{name}": Row(403, 404, 403, 403, 404),
+    "GET /durable-objects/{type}/export": Row(403, 403, 403, 403, 200),
+    "POST /durable-objects/import": Row(403, 403, 403, 403, 415, {}),
+    "POST /durable-objects/{type}/migrate": Row(403, 403, 403, 403, 200, {"schema": 1}),
+    "GET /fleet/types": Row(403, 403, 403, 403, 200),
+    # A host serves it.
+    "DELETE /fleet/types/{type}": Row(403, 403, 403, 403, 409),
     "GET /auth/me": session(200),
     "GET /auth/sessions": session(200),
     "DELETE /auth/sessions/{session_id}": Row(404, 404, 204, 204, 404),

@@ -20,6 +20,7 @@ import pytest
 
 from aidevos.cli.main import main
 from aidevos.process.fleet import Fleet
+from tests.support.gateway_world import described
 from tests.support.http import blocking_http_client
 from tests.support.letters import bury
 from tests.support.mails import in_folder
@@ -108,6 +109,72 @@ def log_in(web: httpx2.Client, name: str) -> httpx2.Response:
 
 def bearer(login: httpx2.Response) -> dict[str, str]:
     return {"Authorization": f"Bearer {login.json()['access_token']}"}
+
+
+class TestTransfers:
+    """The same commands as the owner on the fleet's machine, and as an administrator anywhere."""
+
+    @pytest.fixture(params=["owner", "administrator"])
+    def mover(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, world: World) -> str:
+        if request.param == "administrator":
+            monkeypatch.setenv("AIDEVOS_HOME", "/nowhere")
+            monkeypatch.setenv("AIDEVOS_URL", world.url)
+            monkeypatch.setenv("AIDEVOS_TOKEN", world.admin.removeprefix("Bearer "))
+        return str(request.param)
+
+    def test_exported_objects_are_imported_again(
+        self, aidevos: Aidevos, mover: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(3):
+            aidevos("objects", "call", f"counter:{name}{number}", "increment", f"by={number + 1}")
+        file = tmp_path / "counters.ndjson"
+
+        aidevos("objects", "export", "counter", "--where", '{"value": {"gte": 2}}', "--output", str(file))
+        lines = [line for line in map(json.loads, file.read_text().splitlines()) if line["id"].startswith(name)]
+        assert [line["state"] for line in lines] == [{"value": 2}, {"value": 3}]
+        changed = [{**line, "state": {"value": 7}} for line in lines]
+        moved = [*changed, {"type": "counter", "id": f"{name}new", "state": {"value": 9}}]
+        file.write_text("".join(json.dumps(line) + "\n" for line in moved))
+
+        assert aidevos("objects", "import", str(file), "--dry-run", status=3).startswith("would be created 1, ")
+        assert "2 of 3 objects failed" in aidevos.notice
+        assert aidevos.json("objects", "import", str(file), "--on-conflict", "skip")["skipped"] == 2
+        assert aidevos("objects", "call", f"counter:{name}2", "value") == "3\n"
+        assert aidevos.json("objects", "import", str(file), "--on-conflict", "replace")["replaced"] == 3
+        # The object was in memory meanwhile.
+        assert aidevos("objects", "call", f"counter:{name}2", "increment") == "8\n"
+        assert aidevos("objects", "call", f"counter:{name}new", "value") == "9\n"
+
+    def test_states_of_the_services_are_for_the_owner(self, aidevos: Aidevos, mover: str, name: str) -> None:
+        if mover == "owner":
+            assert '"username":"admin"' in aidevos("objects", "export", "user")
+        else:
+            assert "owner of the fleet only" in aidevos.refused("objects", "export", "user", status=4)
+        assert "user" in aidevos("objects", "migrate", "user", "counter")
+        trials = aidevos.json("objects", "migrate", "--dry-run")
+        assert {"counter", "account"} <= {each["type"] for each in trials}
+        assert ("user" in {each["type"] for each in trials}) == (mover == "owner")
+        assert ("only the owner" in aidevos.notice) == (mover != "owner")
+
+    def test_a_type_that_nobody_serves_is_forgotten(
+        self, aidevos: Aidevos, mover: str, world: World, name: str
+    ) -> None:
+        async def announce() -> None:
+            connection = await nats.connect(world.servers.nats_url("objects"), inbox_prefix="_INBOX_objects")
+            bucket = await connection.jetstream().key_value("types")
+            await bucket.put(name, msgspec.json.encode(described(name)))
+            await connection.close()
+
+        def known() -> dict[str, bool]:
+            return {each["type"]: each["served"] for each in aidevos.json("types", "list")}
+
+        asyncio.run(announce())
+        until(lambda: name in known())
+        assert known()["counter"] is True
+        assert "stop it first" in aidevos.refused("types", "forget", "counter", status=6)
+        aidevos("types", "forget", name)
+        until(lambda: name not in known())
+        aidevos.refused("types", "forget", name, status=5)
 
 
 class TestUsers:

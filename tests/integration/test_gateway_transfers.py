@@ -21,8 +21,11 @@ from nats.aio.msg import Msg
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.data import COLLECTION_TYPE, CREATABLE
 from aidevos.contracts.errors import Failure
-from services.http_gateway import item_files
-from services.http_gateway.item_files import ImportLimits, ItemsRequest
+from aidevos.contracts.objects import EXPORT, TRANSFER
+from services.http_gateway import item_files, line_files
+from services.http_gateway.http.bodies import NDJSON
+from services.http_gateway.item_files import ItemsRequest
+from services.http_gateway.line_files import ImportLimits
 from tests.support.charges import ScriptedLimits, admitted_request, charges_of
 from tests.support.gateway_world import World, assert_problem, eventually, gateway_world
 from tests.support.servers import Servers
@@ -162,6 +165,68 @@ async def test_a_client_that_reads_no_results_loses_them_and_its_place(world: Wo
         await eventually(lambda: _is_not(is_full), seconds=10)
 
 
+async def test_an_export_that_fails_in_the_middle_is_noticed_and_goes_on_where_it_is_asked_to(world: World) -> None:
+    line = {"type": "counter", "id": "a", "state": {"value": 1}}
+    asked: list[dict[str, Any]] = []
+
+    async def answer(message: Msg) -> None:
+        args = msgspec.json.decode(message.data)
+        asked.append(args)
+        if args.get("after") == "a" and len(asked) == 2:
+            failure = Failure("conflict", "the moment is gone")
+            headers = {envelope.ERROR_CODE: failure.code, envelope.ERROR: failure.detail}
+            await world.host.connection.publish(message.reply, failure.encode(), headers=headers)
+            return
+        items = [] if "after" in args else [line]
+        await message.respond(msgspec.json.encode({"items": items, "moment": "7.1"}))
+
+    serving = await world.host.connection.subscribe(subjects.query("counter", EXPORT), cb=answer)
+    path, mover = "/durable-objects/counter/export", world.authorized(permissions=(TRANSFER,))
+    async with world.anonymous.stream("GET", path, params={"where": '{"value": 1}'}, headers=mover) as broken:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await broken.aread()
+    rest = await world.anonymous.get(path, params={"moment": "7.1", "after": "a"}, headers=mover)
+    await serving.unsubscribe()
+
+    assert (broken.status_code, broken.headers["export-moment"]) == (200, "7.1")
+    assert (rest.status_code, rest.content) == (200, b"")
+    assert asked == [
+        {"where": {"value": 1}},
+        {"where": {"value": 1}, "moment": "7.1", "after": "a"},
+        {"moment": "7.1", "after": "a"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("where=x", "where"), ("where=[]", "where"), ("limit=1", "limit"), ("on_conflict=x", "on_conflict")],
+)
+async def test_an_export_with_a_wrong_parameter_is_refused_by_name(world: World, query: str, field: str) -> None:
+    answer = await world.http.get(f"/durable-objects/counter/export?{query}")
+
+    assert_problem(answer, 422, "invalid", field)
+
+
+async def test_each_line_of_an_import_of_objects_has_its_result(world: World) -> None:
+    lines = [b'{"type": "counter", "id": "silly"', b'{"type": "nothing", "id": "a", "state": {}}', b"", b'{"id": "a"}']
+    lines.append(b'{"type": "counter", "id": "../x", "state": {}}')
+
+    answer = await world.http.post(
+        "/durable-objects/import", content=b"\n".join(lines), headers={"Content-Type": NDJSON}
+    )
+
+    results = [msgspec.json.decode(line) for line in answer.content.splitlines()]
+    assert [(each["line"], each["problem"]["code"]) for each in results] == [
+        (1, "bad-request"),
+        (2, "unknown-type"),
+        (4, "invalid"),
+        (5, "invalid"),
+    ]
+    assert not world.host.seen
+    wrong = await world.http.post("/durable-objects/import?on_conflict=never", content=b"")
+    assert_problem(wrong, 422, "invalid", "on_conflict")
+
+
 async def _is_not(condition: Callable[[], Awaitable[bool]]) -> bool:
     return not await condition()
 
@@ -190,10 +255,10 @@ async def test_others_have_their_turn_between_the_lines(line: bytes, monkeypatch
     forwarder: Any = None
     wanted = ItemsRequest(forwarder, charges_of(ScriptedLimits()), admitted_request(receive), "c")
 
-    await item_files._import_lines(wanted, ImportLimits(10_000, MAX_BYTES), results)
+    await line_files.load_lines(item_files.import_of(wanted, ImportLimits(10_000, MAX_BYTES, MAX_BYTES)), results)
 
     running.cancel()
-    assert turns >= 6400 // item_files.LINES_AT_ONCE
+    assert turns >= 6400 // line_files.LINES_AT_ONCE
 
 
 async def test_results_that_nobody_awaits_are_not_read_to_their_end() -> None:
@@ -202,7 +267,7 @@ async def test_results_that_nobody_awaits_are_not_read_to_their_end() -> None:
     request: Any = SimpleNamespace(gone=gone)
     chunks = 0
 
-    async for _ in item_files._read_back(request, io.BytesIO(b"x" * 10 * item_files.CHUNK)):
+    async for _ in line_files.read_back(request, io.BytesIO(b"x" * 10 * line_files.CHUNK)):
         chunks += 1
         await asyncio.sleep(0)
 

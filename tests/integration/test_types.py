@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -14,8 +13,6 @@ import pytest
 from nats.aio.client import Client
 
 from aidevos import DurableObjectClient
-from aidevos.cli import types as command
-from aidevos.cli.main import main
 from aidevos.client import NotFound, Unavailable
 from aidevos.client import connect as connect_client
 from aidevos.contracts import subjects
@@ -129,43 +126,13 @@ async def _checked(catalogue: TypeCatalogue, type: str) -> None:
     catalogue.check(type)
 
 
-@pytest.fixture
-def own_connection(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connect the command `aidevos types` to the servers of the tests."""
-
-    @contextlib.asynccontextmanager
-    async def opened() -> AsyncIterator[Client]:
-        connection = await connect(servers.nats_url("objects"), "test")
-        yield connection
-        await connection.close()
-
-    monkeypatch.setattr(command, "_connect", opened)
-
-
-@pytest.mark.usefixtures("own_connection")
-async def test_the_command_lists_types_and_forgets_one_that_nobody_serves(
-    connection: Client, thing: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    types = Bucket(connection, subjects.TYPES_BUCKET)
-
-    listed = await asyncio.to_thread(main, ["types", "list"])
-    assert (listed, thing in capsys.readouterr().out) == (0, True)
-    assert await asyncio.to_thread(main, ["types", "forget", thing]) == 0
-    assert (await types.get(thing))[0] is None
-    assert await asyncio.to_thread(main, ["types", "forget", thing]) == 2
-    assert thing in capsys.readouterr().err
-    assert await asyncio.to_thread(main, ["types", "forget", "No.Name"]) == 2
-
-
-@pytest.mark.usefixtures("own_connection")
 @pytest.mark.timeout(60)
-async def test_a_served_type_is_announced_again_and_not_forgotten_and_its_objects_learn_of_unknown_types(
+async def test_a_served_type_is_announced_again_and_its_objects_learn_of_unknown_types(
     servers: Servers,
     database: str,
     tmp_path: Path,
     connection: Client,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("TEST_ANNOUNCE_EVERY", "0.1")
     directory = TypeDirectory(connection)
@@ -184,7 +151,5 @@ async def test_a_served_type_is_announced_again_and_not_forgotten_and_its_object
 
             assert (refused.code, "nothing" in refused.detail) == ("unknown-type", True)
             assert time.monotonic() - began < 5.0
-        assert await asyncio.to_thread(main, ["types", "forget", "tally"]) == 2
-        assert "stop it first" in capsys.readouterr().err
     finally:
         host.close()

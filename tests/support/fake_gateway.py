@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,10 +22,22 @@ class Request(NamedTuple):
     body: Any
 
 
+class Lines(NamedTuple):
+    """An answer in NDJSON with more headers. If it is `cut`, the connection ends before its last byte."""
+
+    lines: list[Any]
+    headers: Mapping[str, str] = MappingProxyType({})
+    cut: bool = False
+
+    def encode(self) -> bytes:
+        return b"".join(json.dumps(line).encode() + b"\n" for line in self.lines)
+
+
 class FakeGateway:
     """Answers by method and path, and keeps the requests.
 
-    `answers` holds a status with a JSON value, its bytes or None, or a function of the request that returns these.
+    `answers` holds a status with a JSON value, its bytes, `Lines` or None, or a function of the request that returns
+    these. The body of a request in NDJSON is a list.
     """
 
     def __init__(self, url: str) -> None:
@@ -52,16 +65,23 @@ def fake_gateway() -> Iterator[FakeGateway]:
             parts = urlsplit(self.path)
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            body = json.loads(content) if content else None
+            values = [json.loads(line) for line in content.splitlines()] if content else [None]
+            body = values if "ndjson" in headers.get("content-type", "") else values[0]
             request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body)
             status, value = gateway.answer(request)
             kind = "application/problem+json" if status >= 400 else "application/json"
-            encoded = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
+            lines = value if isinstance(value, Lines) else Lines([])
+            if isinstance(value, Lines):
+                kind, encoded = "application/x-ndjson", value.encode()
+            else:
+                encoded = value if isinstance(value, bytes) else b"" if value is None else json.dumps(value).encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)
+            for name, each in lines.headers.items():
+                self.send_header(name, each)
             self.send_header("Content-Length", str(len(encoded)))
             self.end_headers()
-            self.wfile.write(encoded)
+            self.wfile.write(encoded[:-1] if lines.cut else encoded)
 
         do_GET = do_POST = do_DELETE = do_PUT = do_PATCH = handle_one
 

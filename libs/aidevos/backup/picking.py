@@ -16,14 +16,15 @@ from aidevos.backup.manifest import OBJECTS, Manifest, Part, split_collection
 from aidevos.backup.restoring import read_part
 from aidevos.backup.shapes import decode
 from aidevos.backup.storage import Storage
-from aidevos.backup.stored_objects import BATCH, StoredObject
+from aidevos.backup.stored_objects import BATCH, read_stored
 from aidevos.contracts import subjects
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import StoredObject
 
 PROJECT_TYPE, COLLECTION_TYPE = "project", "collection"
 # Batches that wait to be loaded.
 AHEAD = 4
-Batch = list[tuple[str, StoredObject | str]]
+Batch = list[StoredObject]
 
 
 class Picked(msgspec.Struct):
@@ -116,9 +117,9 @@ class _Picker:
             found = decode(document)
             if not self._is_picked(type, found):
                 return
-            each = StoredObject.of(type, found)
+            each = read_stored(type, found)
             if each is not None:
-                self._batch.append(("", each))
+                self._batch.append(each)
             if len(self._batch) >= BATCH:
                 self.flush()
 

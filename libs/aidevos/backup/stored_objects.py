@@ -1,4 +1,4 @@
-"""Stored objects one by one: what a copy and an export hold of an object, and how it gets into a running fleet.
+"""Stored objects one by one: what a copy holds of an object, and how it gets into a running fleet.
 
 Promise: an object gets into a fleet by a command of its own, which its host commits. So no host has anything stale in
 memory, and no former owner can write over it. Its version goes on, its completion records stay, and nothing that it
@@ -10,17 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from aidevos.backup.outcome import MAX_SHOWN, Outcome
 from aidevos.contracts import envelope, objects, subjects
 from aidevos.contracts.errors import Failure
+from aidevos.contracts.objects import StoredObject
 from aidevos.durable.client.client import DurableObjectClient
 
-OnConflict = Literal["skip", "replace", "fail"]
 # Objects on their way at once, and the batches in which they are read.
 AT_ONCE, BATCH = 64, 200
 # Attempts while a host is overloaded, and the pause between them if it names none, in seconds.
@@ -28,66 +27,38 @@ ATTEMPTS, PAUSE = 10, 1.0
 BUSY = ("overloaded", "rate-limited")
 
 
-class StoredObject(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One object, as a line of an export has it.
-
-    `schema` is the version of the state's schema. `version` and `updated_at` are for people: a loaded object goes on
-    with its own version. `alarms` are its alarms as its document has them, with payloads in base64.
-    """
-
-    type: str
-    id: str
-    state: dict[str, Any]
-    schema: int = 1
-    version: int = 0
-    project: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
-    alarms: dict[str, Any] | None = None
-
-    @property
-    def object_id(self) -> str:
-        return f"{self.type}:{self.id}"
-
-    @classmethod
-    def of(cls, type: str, found: Mapping[str, Any]) -> StoredObject | None:
-        """Return the object in a decoded document, or None for a tombstone."""
-        if found.get("deleted") is not None or found.get("state") is None:
-            return None
-        return cls(
-            type=type,
-            id=found["_id"],
-            state=found["state"],
-            schema=found.get("schema", 1),
-            version=found.get("version", 0),
-            project=found.get("project"),
-            created_at=found.get("made_at"),
-            updated_at=found.get("updated_at"),
-            alarms=found.get("alarms") or None,
-        )
+def read_stored(type: str, found: Mapping[str, Any]) -> StoredObject | None:
+    """Return the object in a decoded document, or None for a tombstone."""
+    if found.get("deleted") is not None or found.get("state") is None:
+        return None
+    return StoredObject(
+        type=type,
+        id=found["_id"],
+        state=found["state"],
+        schema=found.get("schema", 1),
+        version=found.get("version", 0),
+        project=found.get("project"),
+        created_at=found.get("made_at"),
+        updated_at=found.get("updated_at"),
+        alarms=found.get("alarms") or None,
+    )
 
 
 class Loading:
     """Loads objects of `known` types into a fleet.
 
-    With `dry_run`, nothing is changed. With `stop`, the first failure ends it. `on_done` is called after each object.
+    An object that exists is replaced. `on_done` is called after each object.
     """
 
     def __init__(
         self,
         client: DurableObjectClient,
         known: Collection[str],
-        on_conflict: OnConflict,
         *,
-        dry_run: bool = False,
-        stop: bool = False,
         on_done: Callable[[int], None] = lambda count: None,
     ) -> None:
         self._client = client
         self._known = known
-        self._on_conflict = on_conflict
-        self._method = objects.CHECK if dry_run else objects.LOAD
-        self._stop = stop
         self._on_done = on_done
         self._counts: Counter[str] = Counter()
         self._failures: list[str] = []
@@ -96,26 +67,21 @@ class Loading:
     def outcome(self) -> Outcome:
         return Outcome(**self._counts, failures=self._failures)
 
-    async def run(self, batches: Iterator[list[tuple[str, StoredObject | str]]]) -> None:
-        """Load batches of objects, each with the words that name it in a failure, or with the reason why it is none."""
+    async def run(self, batches: Iterator[list[StoredObject]]) -> None:
+        """Load batches of objects."""
         room = asyncio.Semaphore(AT_ONCE)
         async with asyncio.TaskGroup() as loading:
             while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-                for name, each in batch:
-                    if self._stop and self._failures:
-                        return
-                    if isinstance(each, str):
-                        self._note(name, each)
-                        continue
+                for each in batch:
                     await room.acquire()
-                    loading.create_task(self._load(name, each, room.release))
+                    loading.create_task(self._load(each, room.release))
 
-    async def _load(self, name: str, each: StoredObject, release: Callable[[], None]) -> None:
+    async def _load(self, each: StoredObject, release: Callable[[], None]) -> None:
         try:
             self._counts[await self._send(each)] += 1
             self._on_done(1)
         except Failure as failure:
-            self._note(f"{name}{each.object_id}", f"{failure.code}: {failure.detail}")
+            self._note(each.object_id, f"{failure.code}: {failure.detail}")
         finally:
             release()
 
@@ -124,7 +90,7 @@ class Loading:
             raise Failure("invalid", "this is not the type and the ID of an object")
         if each.type not in self._known:
             raise Failure("unknown-type", "the fleet knows no such type; `aidevos types list` shows them")
-        subject, payload = subjects.call(each.type, each.id, self._method), self._encode(each)
+        subject, payload = subjects.call(each.type, each.id, objects.LOAD), self._encode(each)
         headers = {envelope.CONTENT_TYPE: envelope.MSGPACK}
 
         async def send() -> str:
@@ -134,7 +100,7 @@ class Loading:
         return await _while_busy(send)
 
     def _encode(self, each: StoredObject) -> bytes:
-        arguments: dict[str, Any] = {"state": each.state, "schema": each.schema, "on_conflict": self._on_conflict}
+        arguments: dict[str, Any] = {"state": each.state, "schema": each.schema, "on_conflict": "replace"}
         optional = {"project": each.project, "alarms": each.alarms, "created_at": each.created_at}
         given = {name: value for name, value in optional.items() if value is not None}
         return msgspec.msgpack.encode(arguments | given)

@@ -126,7 +126,7 @@ def _restore_picked(fleet: Any, storage: Any, key: Any, manifest: Any, picked: A
     known = known_types(fleet)
 
     async def load_all(client: Any) -> Any:
-        loading = Loading(client, known, "replace", on_done=progress.advance)
+        loading = Loading(client, known, on_done=progress.advance)
         await loading.run(read_picked(storage, key, manifest, picked))
         return loading.outcome
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from typer import Argument, Exit, Option
 
-from aidevos.cli.errors import INCOMPLETE, UNREACHABLE, CommandError
+from aidevos.cli.errors import INCOMPLETE, CommandError
+from aidevos.cli.listing import path_of
 from aidevos.cli.output import print_json, print_table
-from aidevos.cli.owner import call_fleet
 from aidevos.cli.progress import Progress
-from aidevos.contracts import objects
-from aidevos.contracts.errors import Failure
-from aidevos.durable.client.client import DurableObjectClient
-from aidevos.settings import load
+from aidevos.cli.remote import call
+from aidevos.cli.target import find_owned_target
+from aidevos.cli.transfers import DEADLINE, exported_lines
+from aidevos.cli.types import TYPES
+from aidevos.client.api import HttpApi
+from aidevos.client.errors import ApiError
+from aidevos.contracts.objects import MigratedPage, StoredObject
 
-# Documents that are read at once, and objects that are rewritten at once.
-PAGE, AT_ONCE = 200, 16
+# Objects of one request.
+PAGE = 200
 SHOWN_PROBLEMS = 50
+# Failures that concern one type, by code, and what they say of it.
+OF_TYPE = {
+    "unknown-type": "no host serves them",
+    "unavailable": "no host serves them",
+    "forbidden": "only the owner of the fleet may see their states: run it where the home of the fleet is",
+}
+OTHERS = "name your own types as module:Class"
 
 Types = Annotated[
     list[str] | None,
@@ -51,22 +59,117 @@ def migrate(
 ) -> None:
     """Try every stored state, and rewrite those of older schemas.
 
-    It works on the fleet under AIDEVOS_HOME: it reads MongoDB, and only the owner of the fleet may let objects rewrite
-    their states, over NATS. Your own types are loaded from the present folder.
+    The states are tried with the code that is installed here. Your own types are loaded from the present folder.
 
     Example: aidevos objects migrate --dry-run shop:Cart
 
-    Exit status 3 means that some states can't be read, or couldn't be rewritten.
+    It may be interrupted, and repeated at any time. Exit status 3 means that some states can't be read, or couldn't be
+    rewritten.
     """
     sys.path.insert(0, "")
-    known = _find_types(types or [])
-    results = _try_all(known, rate, names_others=not types) if dry_run else _rewrite_all(known, rate)
+    known, one = _find_types(types or []), _try if dry_run else _rewrite
+    with Progress("trying" if dry_run else "rewriting") as progress:
+        work = Migration(known, one, Pace(rate, progress.advance), progress, skips=not types)
+        results = call(work.run, deadline=DEADLINE, target=find_owned_target())
+    for reason, names in work.skipped.items():
+        print(f"aidevos: not tried: {', '.join(names)} ({reason})", file=sys.stderr)
     if as_json:
         print_json(results)
     else:
         _show(results)
     if any(each.failing or each.newer if dry_run else each.failed for each in results):
         raise Exit(INCOMPLETE)
+
+
+class Pace:
+    """Lets at most `rate` objects per second be read or rewritten. `on_done` is called with their numbers."""
+
+    def __init__(self, rate: int, on_done: Callable[[int], None]) -> None:
+        self._rate = rate
+        self._on_done = on_done
+        self._count = 0
+        self._began = 0.0
+
+    async def add(self, count: int) -> None:
+        """Wait until so many more may be done."""
+        now = asyncio.get_running_loop().time()
+        self._began = self._began or now
+        self._count += count
+        self._on_done(count)
+        ahead = self._count / self._rate - (now - self._began)
+        if ahead > 0:
+            await asyncio.sleep(ahead)
+
+
+class Migration:
+    """Tries or rewrites the states of types, one type after another.
+
+    With `skips`, types of which the caller can't see the states now are left out. `skipped` has their names, and those
+    of the other types that the fleet knows, by the reason.
+    """
+
+    def __init__(
+        self,
+        types: Sequence[Any],
+        one: Callable[[HttpApi, Any, Pace], Awaitable[Any]],
+        pace: Pace,
+        progress: Progress,
+        *,
+        skips: bool,
+    ) -> None:
+        self._types = types
+        self._one = one
+        self._pace = pace
+        self._progress = progress
+        self._skips = skips
+        self.skipped: dict[str, list[str]] = {}
+
+    async def run(self, api: HttpApi) -> list[Any]:
+        """Return the result of each type. Raises `ApiError`."""
+        results = []
+        for type in self._types:
+            self._progress.say(type.name)
+            try:
+                results.append(await self._one(api, type, self._pace))
+            except ApiError as error:
+                if not (self._skips and error.code in OF_TYPE):
+                    raise
+                self.skipped.setdefault(OF_TYPE[error.code], []).append(type.name)
+        if self._skips and self._one is _try:
+            await self._name_others(api)
+        return results
+
+    async def _name_others(self, api: HttpApi) -> None:
+        known = {each["type"] for each in (await api.call("GET", TYPES))["types"]}
+        if others := sorted(known - {type.name for type in self._types}):
+            self.skipped[OTHERS] = others
+
+
+async def _try(api: HttpApi, type: Any, pace: Pace) -> Any:
+    """Return what today's code makes of the states of a type."""
+    from aidevos.process.migration import Findings, examine
+
+    found = Findings(type.name, type.cls.schema_version)
+    async for line in exported_lines(api, type.name, {}):
+        each = msgspec.json.decode(line, type=StoredObject)
+        examine(found, type, each.id, each.state, each.schema)
+        await pace.add(1)
+    return found
+
+
+async def _rewrite(api: HttpApi, type: Any, pace: Pace) -> Rewritten:
+    """Let each object with an older schema rewrite its state in a turn of its own, and so under its fence."""
+    done, cursor = Rewritten(type.name), None
+    path, wanted = path_of("durable-objects", type.name, "migrate"), {"schema": type.cls.schema_version, "limit": PAGE}
+    while True:
+        page = msgspec.convert(await api.call("POST", path, body=wanted | {"cursor": cursor}), MigratedPage)
+        done.objects += page.migrated
+        for each in page.failed:
+            id, reason = each.object_id.partition(":")[2], f"{each.code}: {each.detail}"
+            done.failed[id] = reason
+        await pace.add(page.examined)
+        if (cursor := page.next_cursor) is None:
+            return done
 
 
 def _find_types(names: Sequence[str]) -> list[Any]:
@@ -91,91 +194,6 @@ def _find_types(names: Sequence[str]) -> list[Any]:
 
 def _by_name(classes: Iterable[Any]) -> dict[str, Any]:
     return {cls.object_type: cls for cls in classes}
-
-
-def _try_all(types: Sequence[Any], rate: int, *, names_others: bool) -> list[Any]:
-    from aidevos.process.migration import LIVE, SHOWN, examine
-
-    with _database() as database, Progress("trying") as progress:
-        progress.expect(sum(database[f"obj_{type.name}"].estimated_document_count() for type in types))
-        found = []
-        for type in types:
-            progress.say(type.name)
-            documents = database[f"obj_{type.name}"].find(LIVE, SHOWN, batch_size=PAGE)
-            found.append(examine(type, _paced(documents, rate), progress.advance))
-        if names_others:
-            _name_others(database, {type.name for type in types})
-        return found
-
-
-def _rewrite_all(types: Sequence[Any], rate: int) -> list[Any]:
-    from aidevos.process.migration import LIVE, older_ids
-
-    with _database() as database, Progress("rewriting") as progress:
-        done = []
-        for type in types:
-            progress.say(type.name)
-            documents = database[f"obj_{type.name}"].find(LIVE, {"schema": True}, batch_size=PAGE)
-            ids = _paced(older_ids(type, documents), rate)
-            done.append(_rewrite(type.name, type.cls.schema_version, ids, progress))
-        return done
-
-
-def _rewrite(type: str, schema: int, ids: Iterator[str], progress: Progress) -> Rewritten:
-    """Let each object rewrite its state in a turn of its own, and so under its fence."""
-    done = Rewritten(type)
-
-    async def rewrite(client: DurableObjectClient, id: str) -> None:
-        try:
-            reached = await client.call(type, id, objects.MIGRATE)
-            if reached != schema:
-                done.failed[id] = f"its host's code has schema version {reached}, not {schema}"
-            done.objects += reached == schema
-        except Failure as failure:
-            if failure.code != "not-found":
-                done.failed[id] = f"{failure.code}: {failure.detail}"
-        progress.advance(1)
-
-    async def run(client: DurableObjectClient) -> None:
-        while some := list(islice(ids, AT_ONCE)):
-            await asyncio.gather(*(rewrite(client, id) for id in some))
-
-    call_fleet(run)
-    return done
-
-
-def _database() -> Any:
-    from contextlib import contextmanager
-
-    from aidevos.backup.errors import BackupError
-    from aidevos.backup.fleet_data import find_fleet, open_database
-
-    @contextmanager
-    def opened() -> Iterator[Any]:
-        try:
-            with open_database(find_fleet(load())) as database:
-                yield database
-        except BackupError as error:
-            raise CommandError(str(error), UNREACHABLE) from None
-
-    return opened()
-
-
-def _paced(items: Iterable[Any], rate: int) -> Iterator[Any]:
-    """Yield items, at most `rate` per second."""
-    began = time.monotonic()
-    for count, item in enumerate(items):
-        ahead = count / rate - (time.monotonic() - began)
-        if ahead > 0:
-            time.sleep(ahead)
-        yield item
-
-
-def _name_others(database: Any, tried: set[str]) -> None:
-    """Say which types the database has besides these."""
-    stored = {name.removeprefix("obj_") for name in database.list_collection_names() if name.startswith("obj_")}
-    if others := sorted(stored - tried):
-        print(f"aidevos: not tried: {', '.join(others)}", file=sys.stderr)
 
 
 def _show(results: Sequence[Any]) -> None:

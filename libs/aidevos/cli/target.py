@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aidevos.cli.contexts import LOCAL, Context, load_contexts
 from aidevos.cli.errors import UNREACHABLE, CommandError
+from aidevos.security.permissions import OWNER
 
 if TYPE_CHECKING:
     from aidevos.security.key_ring import SigningKey
@@ -53,6 +54,14 @@ def find_target() -> Target:
             UNREACHABLE,
         )
     return target
+
+
+def find_owned_target() -> Target:
+    """Return the fleet to talk to: one on this machine with the credential of its owner. Raises like `find_target`."""
+    target = find_target()
+    if target.home is None or not isinstance(target.token, Administrator):
+        return target
+    return target._replace(token=Administrator(target.home, owns=True), user="the owner")
 
 
 def find_optional_target() -> Target | None:
@@ -112,12 +121,14 @@ class Administrator:
     """The tokens of the administrator of a fleet on this machine, signed with the key of its home.
 
     They are those of the first administrator, a user, so that API keys, projects and the like have an owner. If that
-    user is no administrator any more, they are those of the fleet's owner.
+    user is no administrator any more, they are those of the fleet's owner. With `owns`, they are always the owner's,
+    who alone may see and load all states.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, owns: bool = False) -> None:
         self._home = home
-        self._subject = ""
+        self._roles = ("admin", "service") if owns else ("admin",)
+        self._subject = OWNER if owns else ""
         self._token = ""
         self._renew_at = 0.0
 
@@ -135,7 +146,6 @@ class Administrator:
         from aidevos.client.errors import NotFound
         from aidevos.contracts.users import administrator_id
         from aidevos.process.fleet import load_fleet
-        from aidevos.security.permissions import OWNER
 
         fleet = load_fleet(self._home)
         id = administrator_id(fleet.admin_username)
@@ -151,4 +161,4 @@ class Administrator:
         from aidevos.security.tokens import TokenIssuer
 
         issuer = TokenIssuer(signing_key(self._home), load_fleet(self._home).public_url)
-        return issuer.issue(subject, roles=("admin",), lifetime=LIFETIME)
+        return issuer.issue(subject, roles=self._roles, lifetime=LIFETIME)

@@ -20,7 +20,7 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -195,6 +195,30 @@ class HttpApi:
             raise self._unreachable(error) from error
         except httpx2.SSEError as error:
             raise error_of(Failure("internal", f"{self.url}{path} is not a stream of events: {error}")) from None
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, params: Mapping[str, Any] | None = None
+    ) -> AsyncGenerator[httpx2.Response, None]:
+        """Open an answer that is read as it comes. It is asked for once.
+
+        Raises `ApiError` if it is refused, and in the block `Unreachable` if it breaks off. A credential that was
+        refused is renewed for the next time.
+        """
+        token = await find_token(self.token)
+        timeout = httpx2.Timeout(ATTEMPT, read=SILENT_FOR)
+        sent = self._http.stream("GET", path, params=_encode(params), headers=authorization(token), timeout=timeout)
+        try:
+            async with sent as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _problem(answer)
+                yield answer
+        except Unauthenticated:
+            renew(self.token, token)
+            raise
+        except _UNANSWERED as error:
+            raise self._unreachable(error) from error
 
     async def _repeat(
         self,

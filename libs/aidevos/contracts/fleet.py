@@ -106,6 +106,20 @@ class FleetFigures(msgspec.Struct, kw_only=True):
     busiest: list[BusyObject]
 
 
+class AnnouncedType(msgspec.Struct, kw_only=True):
+    """A type of objects that the fleet knows, when a host last announced it, and whether one still does."""
+
+    type: str
+    announced_at: str
+    served: bool
+
+
+class AnnouncedTypes(msgspec.Struct):
+    """The types that the fleet knows, sorted by name, also those that nobody has announced for long."""
+
+    types: list[AnnouncedType]
+
+
 class FleetHosts(msgspec.Struct):
     """The hosts that have answered, by service, replica and beginning."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 # The management methods that every type has; a user's method can't have these names.
 CREATE = "_create"
@@ -21,11 +23,17 @@ PENDING = "_pending"
 HIBERNATE = "_hibernate"
 # Deletes an object together with its project; for services.
 VANISH = "_vanish"
-# Makes an object what was stored elsewhere, or only checks that; for the owner of the fleet.
+# The permission to export, load and migrate objects. Of a type whose `management` is `read_only`, only the owner of the
+# fleet exports and loads objects.
+TRANSFER = "objects:transfer"
+# Makes an object what was stored elsewhere, or only checks that.
 LOAD = "_load"
 CHECK = "_check"
-# Stores the state in today's schema; for the owner too.
+# Stores the state in today's schema.
 MIGRATE = "_migrate"
+# Queries over committed states: `query.<type>._export` and `query.<type>._older`.
+EXPORT = "_export"
+OLDER = "_older"
 # The methods that the framework calls when an alarm is due and when an object expires.
 ALARM = "_alarm"
 EXPIRE = "_expire"
@@ -63,6 +71,88 @@ class ObjectPage(msgspec.Struct, kw_only=True):
     items: list[DurableObject]
     next_cursor: str | None = None
     count: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class StoredObject(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One object, as a line of an export has it.
+
+    `schema` is the version of the state's schema. `version` and `updated_at` are for people: a loaded object goes on
+    with its own version. `alarms` are its alarms as its document has them, with payloads in base64.
+    """
+
+    type: str
+    id: str
+    state: dict[str, Any]
+    schema: int = 1
+    version: int = 0
+    project: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    alarms: dict[str, Any] | None = None
+
+    @property
+    def object_id(self) -> str:
+        return f"{self.type}:{self.id}"
+
+
+class ExportPage(msgspec.Struct, kw_only=True):
+    """Some objects as they were at a `moment`, sorted by ID; the last page has none."""
+
+    items: list[StoredObject]
+    moment: str
+
+
+class LoadedLine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The result of one line of an import, numbered from 1.
+
+    `outcome` is what became of the object, or with a dry run what would. Without it, `problem` says what was wrong.
+    `status` is that of a request for this line alone.
+    """
+
+    line: int = 0
+    status: int
+    object_id: str | None = None
+    outcome: Literal["created", "replaced", "skipped"] | None = None
+    problem: dict[str, Any] | None = None
+
+
+class MigrateBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Body of `POST /durable-objects/{type}/migrate`: the `schema` to reach, and the objects to examine."""
+
+    schema: Annotated[int, Meta(ge=1, le=2**31)]
+    limit: Annotated[int, Meta(ge=1, le=LIST_LIMIT)] = 100
+    cursor: str | None = None
+
+
+class Unmigrated(msgspec.Struct, kw_only=True):
+    """An object whose state wasn't rewritten, and the reason."""
+
+    object_id: str
+    code: str
+    detail: str
+
+
+class MigratedPage(msgspec.Struct, kw_only=True):
+    """How many objects were examined, how many of them were rewritten, and those that failed.
+
+    The next page begins at `next_cursor`, which is null on the last page.
+    """
+
+    examined: int
+    migrated: int
+    failed: list[Unmigrated]
+    next_cursor: str | None = None
+
+
+class OlderPage(msgspec.Struct, kw_only=True):
+    """The IDs of those of `examined` objects whose states have an older schema.
+
+    The next page begins after the ID `next_cursor`, which is null on the last page.
+    """
+
+    ids: list[str]
+    examined: int
+    next_cursor: str | None = None
 
 
 class ObjectVersion(msgspec.Struct, kw_only=True):

@@ -14,11 +14,16 @@ from typing import Any, NamedTuple
 from aidevos.contracts import objects, projects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import (
+    CHECK,
     COMPARE,
     CREATE,
     DELETE,
+    EXPORT,
     HIBERNATE,
     LIST,
+    LOAD,
+    MIGRATE,
+    OLDER,
     PENDING,
     READ,
     READ_VERSION,
@@ -39,6 +44,7 @@ LOOK_UP_WITHIN = 5.0
 # The methods that the framework itself offers for every object.
 MANAGEMENT = frozenset(
     {CREATE, READ, REPLACE, DELETE, LIST, VERSIONS, READ_VERSION, COMPARE, RESTORE, PENDING, HIBERNATE}
+    | {EXPORT, OLDER, LOAD, CHECK, MIGRATE}
 )
 
 

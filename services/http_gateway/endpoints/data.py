@@ -23,7 +23,8 @@ from ..http.request import HttpRequest
 from ..http.responses import HttpResponse
 from ..http.versions import versioned_response
 from ..item_calls import caller_of, create_body, make_item, make_items
-from ..item_files import ImportLimits, ItemsRequest, export_lines, import_lines
+from ..item_files import LINE_LIMIT, ItemsRequest, export_lines, import_lines
+from ..line_files import ImportLimits
 from ..new_ids import new_id
 from ..transfers import Lines, Transfers
 from .api_router import APIRouter
@@ -145,7 +146,7 @@ class DataRouter(APIRouter):
     def __init__(self, forwarder: Forwarder, settings: Settings, charges: Charges) -> None:
         super().__init__(forwarder, settings, charges)
         self._transfers = Transfers(settings)
-        self._import_limits = ImportLimits(settings.max_import_lines, settings.max_import)
+        self._import_limits = ImportLimits(settings.max_import_lines, settings.max_import, LINE_LIMIT)
 
     @put(COLLECTION, "configure_collection", CONFIGURE, None, Collection, contract.Config, **CONFIGURING)
     async def configure(self, request: HttpRequest, body: contract.Config) -> HttpResponse:

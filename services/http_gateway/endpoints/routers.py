@@ -11,13 +11,14 @@ from .events import DeadLetterRouter, EventRouter, WebhookRouter
 from .objects import DurableObjectRouter
 from .operations import OperationRouter
 from .projects import ProjectRouter
+from .transfers import TransferRouter
 from .users import RoleRouter, UserRouter
 from .versions import VersionRouter
 
 # fmt: off
 ROUTERS: tuple[type[APIRouter], ...] = (
-    DurableObjectRouter, VersionRouter, AuthRouter, UserRouter, RoleRouter, AuditRouter, AccessTokenRouter,
-    DeadLetterRouter, DataRouter, ApiKeyRouter, RouteRouter, RateLimitRouter, ProjectRouter, WebhookRouter, EventRouter,
-    AgentRouter, OperationRouter,
+    DurableObjectRouter, VersionRouter, TransferRouter, AuthRouter, UserRouter, RoleRouter, AuditRouter,
+    AccessTokenRouter, DeadLetterRouter, DataRouter, ApiKeyRouter, RouteRouter, RateLimitRouter, ProjectRouter,
+    WebhookRouter, EventRouter, AgentRouter, OperationRouter,
 )
 # fmt: on

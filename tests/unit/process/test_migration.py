@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-import bson
 import msgspec
-from bson.raw_bson import RawBSONDocument
 
 from aidevos import BaseDurableObject, Principal, authenticated, command, upcast
+from aidevos.contracts.objects import TRANSFER
 from aidevos.durable.objects.registry import DurableObjectRegistry
-from aidevos.durable.store import codec
-from aidevos.process.migration import examine, older_ids
+from aidevos.process.migration import Findings, examine
 from aidevos.security.permissions import OWNER
 from aidevos.testing import ObjectKit
-from aidevos.testing.kit import ADMIN, SERVICE
+from aidevos.testing.kit import ADMIN
 from tests.support.kits import failure
 
 CHIEF = Principal(OWNER, ("service",))
+MOVER = Principal("bob", permissions=frozenset({TRANSFER}))
+MANAGER = Principal("eve", permissions=frozenset({"objects:manage"}))
 
 
 class FormerState(msgspec.Struct):
@@ -55,29 +55,24 @@ class Label(BaseDurableObject[LabelState], type="label", schema_version=3, manag
         return state
 
 
-def stored(id: str, state: dict[str, Any], schema: int) -> RawBSONDocument:
-    return RawBSONDocument(bson.encode({"_id": id, "state": state, "schema": schema}), codec.RAW)
-
-
 def test_every_state_is_counted_and_what_can_t_be_read_is_described() -> None:
     type = DurableObjectRegistry([Label]).types["label"]
-    documents = [
-        stored("current", {"title": "x", "parts": []}, 3),
-        stored("older", {"name": "x"}, 1),
-        stored("lacking", {"nam": "x"}, 1),
-        stored("wrong", {"title": "x", "parts": [{"size": "big"}]}, 2),
-        stored("newer", {"anything": 1}, 4),
+    states: list[tuple[str, dict[str, Any], int]] = [
+        ("current", {"title": "x", "parts": []}, 3),
+        ("older", {"name": "x"}, 1),
+        ("lacking", {"nam": "x"}, 1),
+        ("wrong", {"title": "x", "parts": [{"size": "big"}]}, 2),
+        ("newer", {"anything": 1}, 4),
     ]
-    tried: list[int] = []
-    found = examine(type, documents, tried.append)
+    found = Findings("label", 3)
+    for id, state, schema in states:
+        examine(found, type, id, state, schema)
 
     assert (found.objects, found.older, found.newer, found.failing) == (5, 3, 1, 2)
-    assert sum(tried) == 5
     lacking, wrong, newer = found.problems
     assert (lacking.id, lacking.schema, lacking.detail) == ("lacking", 1, "an upcast raised KeyError('name')")
     assert (wrong.id, wrong.field, wrong.detail) == ("wrong", "parts[0].size", "Expected `int`, got `str`")
     assert (newer.id, newer.schema) == ("newer", 4)
-    assert list(older_ids(type, documents)) == ["older", "lacking", "wrong"]
 
 
 async def test_an_object_rewrites_its_state_in_today_s_schema_and_changes_nothing_else() -> None:
@@ -95,7 +90,9 @@ async def test_an_object_rewrites_its_state_in_today_s_schema_and_changes_nothin
         assert [each["version"] for each in (await kit.call("label", "a", "_versions"))["items"]] == [1]
 
 
-async def test_only_the_owner_of_the_fleet_rewrites() -> None:
+async def test_only_those_with_the_permission_rewrite() -> None:
     async with ObjectKit(Label) as kit:
-        for caller in (ADMIN, SERVICE):
+        for caller in (MANAGER, Principal("service:objects", ("service",))):
             assert (await failure(kit.call("label", "a", "_migrate", caller=caller))).code == "forbidden"
+        for caller in (ADMIN, MOVER):
+            assert (await failure(kit.call("label", "a", "_migrate", caller=caller))).code == "not-found"

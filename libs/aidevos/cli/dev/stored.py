@@ -11,13 +11,16 @@ from pymongo.errors import PyMongoError
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.registry import ObjectType
-from aidevos.process.migration import LIVE, SHOWN, examine, plain_state
+from aidevos.durable.store import codec
+from aidevos.process.migration import Findings, examine
 from aidevos.security.tls import mongo_options
 from aidevos.settings import Settings
 
 # Objects of each type that are tried.
 TRIED = 200
 SERVER_WITHIN_MS = 5000
+LIVE: dict[str, Any] = {"deleted": None}
+SHOWN = {"state": True, "schema": True}
 
 
 def find_unfit(settings: Settings, types: Iterable[ObjectType]) -> Iterator[str]:
@@ -38,7 +41,10 @@ def describe_unfit(type: ObjectType, documents: Sequence[Mapping[str, Any]]) -> 
     """Return a sentence if some documents don't fit a type, or else an empty string."""
     version = type.cls.schema_version
     remedy = f"set schema_version={version + 1} and write an @upcast(from_={version})"
-    if problems := examine(type, documents, lambda _: None).problems:
+    found = Findings(type.name, version)
+    for document in documents:
+        examine(found, type, document["_id"], _plain_state(document), int(document.get("schema") or 1))
+    if problems := found.problems:
         first = problems[0]
         what = f"{first.field}: {first.detail}" if first.field else first.detail
         if first.schema > version:
@@ -55,7 +61,13 @@ def describe_unfit(type: ObjectType, documents: Sequence[Mapping[str, Any]]) -> 
 def _find_unknown(type: ObjectType, document: Mapping[str, Any]) -> str:
     try:
         # It refuses unknown fields, unlike an activation.
-        type.state.convert(plain_state(document.get("state")))
+        type.state.convert(_plain_state(document))
     except Failure as failure:
         return (failure.field or "").removeprefix("state.")
     return ""
+
+
+def _plain_state(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state as maps and lists, as an activation gets it."""
+    state = document.get("state")
+    return codec.decode(bytes(state.raw)) if state is not None else {}

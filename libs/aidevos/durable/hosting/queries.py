@@ -19,10 +19,13 @@ import msgspec
 
 from aidevos.contracts import projects, subjects
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.objects import LIST, LIST_LIMIT, ObjectPage, SearchPage
+from aidevos.contracts.objects import EXPORT, LIST, LIST_LIMIT, OLDER, ExportPage, ObjectPage, OlderPage, SearchPage
 from aidevos.durable.base.slices import Slices
+from aidevos.durable.hosting import exports
 from aidevos.durable.hosting.cursors import decode_cursor, encode_cursor
+from aidevos.durable.hosting.exports import ExportArgs, OlderArgs
 from aidevos.durable.objects.declaration import Search, View
+from aidevos.durable.objects.loading import TRANSFERS, check_transfer
 from aidevos.durable.objects.object import LISTS
 from aidevos.durable.objects.reader import Reader
 from aidevos.durable.objects.registry import ObjectType
@@ -115,6 +118,9 @@ def _define_queries(
     yield StoredQuery(
         gate, type, LIST, LISTS, _args_schema(ListArgs), partial(_list, environment, find_active, gate, type)
     )
+    export, older = partial(_export, environment, gate, type), partial(_older, environment, type)
+    yield StoredQuery(gate, type, EXPORT, TRANSFERS, _args_schema(ExportArgs), export)
+    yield StoredQuery(gate, type, OLDER, TRANSFERS, _args_schema(OlderArgs), older)
     for search in type.cls.searches:
         answer = partial(_search, environment, type, search)
         yield StoredQuery(gate, type, search.name, search.allow, _args_schema(search.args), answer)
@@ -188,6 +194,38 @@ async def _count_objects(store: Store, type: ObjectType, project: str | None) ->
         if failure.code == "too-slow":
             return None
         raise
+
+
+async def _export(
+    environment: Environment, gate: Gate, type: ObjectType, args: ExportArgs, caller: Principal
+) -> ExportPage:
+    check_transfer(caller, type.cls)
+    project = await gate.visible_project(caller, args.project)
+    _check_limit(args.limit, "args.limit")
+    where, size = exports.parse_where(args.where), environment.limits.answer
+    documents, moment = await _read(
+        environment,
+        caller,
+        type,
+        lambda: environment.store.read_moment(
+            type.name, where, args.after, args.limit, project, size=size, moment=args.moment
+        ),
+    )
+    shown = (exports.show(type, document) for document in documents)
+    items = await _take_fitting(environment.slices, shown, size)
+    return ExportPage(items=cast(Any, items), moment=moment)
+
+
+async def _older(environment: Environment, type: ObjectType, args: OlderArgs, caller: Principal) -> OlderPage:
+    _check_limit(args.limit, "args.limit")
+    after = args.cursor or ""
+    documents = await _read(
+        environment,
+        caller,
+        type,
+        lambda: environment.store.list_page(type.name, after, args.limit, with_state=False),
+    )
+    return exports.find_older(documents, args)
 
 
 async def _search(

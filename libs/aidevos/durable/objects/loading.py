@@ -1,8 +1,9 @@
-"""The methods by which the owner of a fleet puts stored objects into it, by `aidevos restore` and `objects import`,
-and stores them in today's schema, by `aidevos objects migrate`.
+"""The methods that put stored objects into a fleet, for `aidevos restore` and `objects import`, and that store them in
+today's schema, for `aidevos objects migrate`.
 
 Promise: an object is loaded by a command of its own, so its host knows, its fence holds, and its version goes on. The
-state must be one that the type reads today, upcast where it is older.
+state must be one that the type reads today, upcast where it is older. What the management of a type leaves to the type
+alone (`read_only`), only the owner of the fleet loads.
 """
 
 from __future__ import annotations
@@ -14,17 +15,30 @@ from typing import Any, Literal
 
 import msgspec
 
-from aidevos.contracts import objects
+from aidevos.contracts import objects, projects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.alarm import EXPIRY, Scheduled, is_name
 from aidevos.durable.objects.declaration import Declaration
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.running import RunningTurn, current_turn
-from aidevos.security.permissions import owner
+from aidevos.security.permissions import Principal, owner, permission
 
 # What to do with an object that exists already, and what was done.
 OnConflict = Literal["skip", "replace", "fail"]
 Loaded = Literal["created", "replaced", "skipped"]
+
+
+# Who may export, load and migrate objects.
+TRANSFERS = owner() | permission(objects.TRANSFER)
+
+
+def check_transfer(caller: Principal, type: Any) -> None:
+    """Raise `forbidden` if a type's states are not for this caller, who may export and load those of others."""
+    if type.management == "read_only" and not owner().check(caller):
+        detail = (
+            f"the states of {type.object_type} are for the owner of the fleet only: run the command where its home is"
+        )
+        raise Failure("forbidden", detail)
 
 
 async def _load(
@@ -38,9 +52,10 @@ async def _load(
 ) -> Loaded:
     """Make the object what was stored elsewhere. Without `alarms`, an existing object keeps those that it has.
 
-    Raises `exists` or `invalid`.
+    Raises `exists`, `invalid` or `forbidden`.
     """
     turn = current_turn.get()
+    _check_caller(turn, self, project)
     loaded = _decide(turn, project, on_conflict)
     if loaded == "skipped":
         return loaded
@@ -56,6 +71,7 @@ async def _load(
 async def _check(self: Any, **args: Any) -> Loaded:
     """Return what `_load` would do, and do nothing. Raises the same failures."""
     turn = current_turn.get()
+    _check_caller(turn, self, args["project"])
     _convert(turn, args["state"], args["schema"])
     return _decide(turn, args["project"], args["on_conflict"])
 
@@ -77,11 +93,18 @@ async def _migrate(self: Any) -> int:
 def loading_methods() -> Mapping[str, MethodSpec]:
     """Return the methods, which all types share."""
     specs = (
-        MethodSpec(_load, Declaration("command", owner(), objects.LOAD, creates=True)),
-        MethodSpec(_check, Declaration("query", owner(), objects.CHECK)),
-        MethodSpec(_migrate, Declaration("command", owner(), objects.MIGRATE, keeps_version=True)),
+        MethodSpec(_load, Declaration("command", TRANSFERS, objects.LOAD, creates=True)),
+        MethodSpec(_check, Declaration("query", TRANSFERS, objects.CHECK)),
+        MethodSpec(_migrate, Declaration("command", TRANSFERS, objects.MIGRATE, keeps_version=True)),
     )
     return {spec.name: spec for spec in specs}
+
+
+def _check_caller(turn: RunningTurn, type: Any, project: str | None) -> None:
+    caller, in_project = turn.caller, project is not None or turn.project is not None
+    check_transfer(caller, type)
+    if caller.project or (in_project and not (caller.is_service or caller.has(projects.MANAGE))):
+        raise Failure("forbidden", f"loading objects of a project requires {projects.MANAGE}", field="project")
 
 
 def _decide(turn: RunningTurn, project: str | None, on_conflict: OnConflict) -> Loaded:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from bson.raw_bson import RawBSONDocument
 
+from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import EVERYTHING, MISSING, Condition, Path, at, matches
 from aidevos.durable.store.port import (
@@ -45,6 +46,8 @@ class MemoryStore:
         self.commits = 0
         self.down = False
         self.slow = False
+        # What was there at each moment that was asked for.
+        self._moments: dict[str, dict[str, dict[str, Any]]] = {}
         self._archive: dict[tuple[str, str, str], dict[str, Any]] = {}
         # Versions outside the documents, by type and ID.
         self.versions: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
@@ -112,6 +115,32 @@ class MemoryStore:
         ids = sorted(id for id, document in found.items() if id > after and _belongs_to(document, project))
         hidden = HIDDEN if with_state else HIDDEN | {"state": None}
         return _take_up_to(size, (_document(id, found[id] | hidden) for id in ids[:limit]))
+
+    async def read_moment(
+        self,
+        type: str,
+        where: Condition,
+        after: str,
+        limit: int,
+        project: str | None = None,
+        *,
+        size: int,
+        moment: str | None = None,
+    ) -> tuple[list[Document], str]:
+        self._require_up()
+        if moment is None:
+            moment = f"{len(self._moments)}.0"
+            self._moments[moment] = copy.deepcopy(self.documents[type])
+        if moment not in self._moments:
+            raise Failure("invalid", "this is no moment of an export", field="moment")
+        found = {
+            id: document
+            for id, document in self._moments[moment].items()
+            if document.get("deleted") is None and id > after and matches(where, document["state"])
+        }
+        hidden = {name: HIDDEN[name] for name in HIDDEN if name != "alarms"}
+        ids = sorted(id for id, document in found.items() if _belongs_to(document, project))
+        return _take_up_to(size, (_document(id, found[id] | hidden) for id in ids[:limit])), moment
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
         return len(

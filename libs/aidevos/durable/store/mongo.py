@@ -40,6 +40,7 @@ from aidevos.durable.store.conditions import Condition, Path
 from aidevos.durable.store.mongo_fence import build_claim, build_commit, ensure_fence, read_outcomes, stale_commits
 from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
 from aidevos.durable.store.mongo_history import keep_versions, purge_versions, version_range
+from aidevos.durable.store.mongo_moment import at_moment, explained_moments, parse_moment, show_moment
 from aidevos.durable.store.port import (
     TIME_LIMIT,
     Claim,
@@ -182,6 +183,37 @@ class MongoStore:
             wanted["project"] = project or None
         shown = _projection(None) | ({} if with_state else {"state": False})
         return await self._search(f"obj_{type}", wanted, limit, size=size, sort={"_id": 1}, projection=shown)
+
+    async def read_moment(
+        self,
+        type: str,
+        where: Condition,
+        after: str,
+        limit: int,
+        project: str | None = None,
+        *,
+        size: int,
+        moment: str | None = None,
+    ) -> tuple[list[Document], str]:
+        name, at = collections_of(type)[0], None if moment is None else parse_moment(moment)
+        clauses = [LIVE, {"_id": {"$gt": after}}, compile_condition(where)]
+        wanted = all_of([*clauses, *([] if project is None else [{"project": {"$eq": project or None}}])])
+        shown = {"replies": False, "history": False, "outbox": False}
+        command = {"find": name, "filter": wanted, "sort": {"_id": 1}, "projection": shown, "limit": limit}
+
+        async def read() -> tuple[list[Found], str]:
+            shows = at or (await self._database.command("ping"))["operationTime"]
+            with explained_moments():
+                # The cursor decodes what follows its first batch with the options of the database.
+                cursor = await self._database.with_options(codec_options=codec.RAW).cursor_command(
+                    command | at_moment(shows) | {"batchSize": CHUNK, "maxTimeMS": WRITE_TIMEOUT_MS},
+                    codec_options=codec.RAW,
+                )
+                return _encoded(await _read_up_to(size, cursor.batch_size(CHUNK), limit)), show_moment(shows)
+
+        found, shown_at = await self._run_apart(read, WRITE_TIMEOUT_MS)
+        taken = found[: count_up_to(size, (length for _, length in found))]
+        return [_document(each, length) for each, length in await self._decode(taken)], shown_at
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         clauses = _live(compile_condition(wanted.where))

@@ -219,6 +219,24 @@ class Store(Protocol):
         Raises `too-slow` when the time limit is exceeded.
         """
 
+    async def read_moment(
+        self,
+        type: str,
+        where: Condition,
+        after: str,
+        limit: int,
+        project: str | None = None,
+        *,
+        size: int,
+        moment: str | None = None,
+    ) -> tuple[list[Document], str]:
+        """Return existing objects with IDs greater than `after`, sorted by ID, as of a moment, and that moment.
+
+        By default, it is now. The condition is true of the states. Replies, history and outbox are left empty. With a
+        `project`, return only its objects; with "", only objects without a project. Stop soon after `size` bytes.
+        Raises `conflict` for a moment that is too long ago, and `invalid` for one that isn't of this store.
+        """
+
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         """Count the existing objects of whose states the condition is true, up to `limit`.
 

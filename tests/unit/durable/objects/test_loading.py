@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from aidevos import Alarm, BaseDurableObject, Failure, authenticated, command, upcast
+from aidevos.contracts.objects import TRANSFER
 from aidevos.security.permissions import OWNER, Principal
 from aidevos.testing import ObjectKit
 
@@ -37,6 +38,10 @@ class Note(BaseDurableObject[NoteState], type="note", schema_version=2):
 
     async def on_alarm(self, alarm: Alarm) -> None:
         self.state.rings += 1
+
+
+class Sealed(BaseDurableObject[NoteState], type="sealed", management="read_only"):
+    pass
 
 
 async def load(kit: ObjectKit, id: str = "n", caller: Principal = OF_OWNER, **args: Any) -> Any:
@@ -128,11 +133,32 @@ async def test_a_check_changes_nothing() -> None:
         assert await kit.store.read("note", ["n"]) == {}
 
 
+ADA = Principal("ada", roles=("admin",), permissions=frozenset("*"))
+MOVER = Principal("bob", permissions=frozenset({TRANSFER}))
+MANAGER = Principal("eve", permissions=frozenset({"objects:manage", "objects:request", "projects:manage"}))
+
+
 @pytest.mark.parametrize("method", ["_load", "_check"])
-@pytest.mark.parametrize(
-    "caller",
-    [Principal("service:objects", roles=("service",)), Principal("ada", roles=("admin",), permissions=frozenset("*"))],
-)
-async def test_nobody_but_the_owner_may_load(method: str, caller: Principal) -> None:
+async def test_only_those_with_the_permission_load_and_of_types_that_manage_themselves_the_owner_alone(
+    method: str,
+) -> None:
+    async with ObjectKit(Note, Sealed) as kit:
+        for caller in (MANAGER, Principal("service:objects", roles=("service",))):
+            assert await failure(kit, method, caller, state={"text": "x"}, schema=2) == "forbidden"
+        for id, mover in enumerate((ADA, MOVER)):
+            assert await kit.call("note", f"{id}", method, state={"text": "x"}, schema=2, caller=mover) == "created"
+            with pytest.raises(Failure, match="for the owner of the fleet only"):
+                await kit.call("sealed", f"{id}", method, state={}, caller=mover)
+        assert await kit.call("sealed", "o", method, state={}, caller=OF_OWNER) == "created"
+
+
+@pytest.mark.parametrize("method", ["_load", "_check"])
+async def test_objects_of_projects_are_loaded_by_those_who_manage_projects(method: str) -> None:
+    bound = Principal("ada", permissions=frozenset("*"), key="k", project="p")
     async with ObjectKit(Note) as kit:
-        assert await failure(kit, method, caller, state={"text": "x"}, schema=2) == "forbidden"
+        assert await load(kit, "there", state={"text": "x"}, schema=2, project="p") == "created"
+        for id, caller in (("new", MOVER), ("there", MOVER), ("new", bound)):
+            with pytest.raises(Failure):
+                await kit.call("note", id, method, state={"text": "x"}, schema=2, project="p", caller=caller)
+        made = {"state": {"text": "x"}, "schema": 2, "project": "p"}
+        assert await kit.call("note", "new", method, **made, caller=ADA) == "created"

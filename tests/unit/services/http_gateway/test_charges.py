@@ -11,12 +11,13 @@ import pytest
 
 from aidevos.contracts.data import BulkResult
 from aidevos.durable.access.limiter import RateLimited
-from services.http_gateway import item_files
+from services.http_gateway import item_files, line_files
 from services.http_gateway.http.responses import RATE_LIMIT
-from services.http_gateway.item_files import ImportLimits, ItemsRequest
+from services.http_gateway.item_files import ItemsRequest
+from services.http_gateway.line_files import ImportLimits
 from tests.support.charges import ScriptedLimits, admitted_request, charges_of
 
-LIMITS = ImportLimits(1000, 1_000_000)
+LIMITS = ImportLimits(1000, 1_000_000, 1_000_000)
 
 
 async def test_a_list_of_items_costs_one_request_for_each() -> None:
@@ -64,7 +65,7 @@ async def import_lines(limits: ScriptedLimits, count: int) -> list[Any]:
     forwarder: Any = None
     results = io.BytesIO()
     wanted = ItemsRequest(forwarder, charges_of(limits), admitted_request(receive), "c")
-    await item_files._import_lines(wanted, LIMITS, results)
+    await line_files.load_lines(item_files.import_of(wanted, LIMITS), results)
     return [msgspec.json.decode(line) for line in results.getvalue().splitlines()]
 
 
@@ -84,7 +85,7 @@ async def test_an_import_waits_until_the_limit_allows_more_lines(made: list[int]
 
 
 async def test_lines_that_would_wait_for_long_are_refused_and_the_others_made(made: list[int]) -> None:
-    results = await import_lines(ScriptedLimits(item_files.PATIENCE + 0.5), 100)
+    results = await import_lines(ScriptedLimits(line_files.PATIENCE + 0.5), 100)
 
     assert [result["line"] for result in results] == list(range(1, 101))
     assert [result["status"] for result in results] == [429] * 64 + [201] * 36

@@ -47,6 +47,9 @@ INTENDED: dict[str, str] = {
     r"/paths/~1durable-objects~1(\w+:)?{(object_)?id}(~1request)?/.*/parameters/path (object_)?id/schema/pattern": (
         "objects are called by any name"
     ),
+    r"/paths/~1durable-objects~1(import|{type}~1(export|migrate))/.*": "objects of every type are moved over HTTP",
+    r"/components/schemas/(Migrat(eBody|edPage)|Unmigrated|AnnouncedTypes?)/.*": "objects are moved over HTTP",
+    r"/paths/~1fleet~1types.*": "the types that the fleet knows are listed and forgotten over HTTP",
     r"/paths/~1durable-objects~1({type}|\w+)~1searches~1.*": "searches and views are asked over HTTP",
     r"/paths/~1durable-objects/get/parameters/query count/.*": "objects are counted",
     r"/paths/~1events/get/parameters/query include/.*": "items come with their events",
