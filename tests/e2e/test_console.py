@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -198,6 +199,7 @@ def test_an_object_hibernates_and_shows_what_it_has_yet_to_do(console: Console, 
     name = new_name()
     admin.api.post("/durable-objects", json={"type": "counter", "name": name}).raise_for_status()
     console.open(f"/objects/counter:{name}")
+    console.until(lambda: re.search(r"Host\s+\w+-\d+ partition \d+", console.text))
     console.see("It has no alarm.")
     console.see("Everything is sent.")
     console.press("Hibernate")
@@ -261,7 +263,7 @@ def test_dead_letters_are_filtered_by_kind(console: Console) -> None:
     console.open("/dead-letters")
     console.choose("Kind", "alarm")
     console.until(lambda: any("kind=alarm" in url for url in requested(console.browser)))
-    console.see("Everything was delivered")
+    console.see("There is no dead letter.")
 
 
 def test_a_dead_letter_is_sent_again_and_applied(console: Console, world: World, admin: People) -> None:
@@ -276,9 +278,27 @@ def test_a_dead_letter_is_sent_again_and_applied(console: Console, world: World,
     console.open(f"/dead-letters?source=counter:{name}")
     console.see(f"counter:{name}")
     console.press("Send again", f"//tr[td[contains(., 'counter:{name}')]]")
-    console.see("It was sent again.")
+    console.see("It was sent again, and has arrived.")
     ask = {"method": "value"}
     console.until(lambda: admin.api.post(f"/durable-objects/counter:{name}/request", json=ask).json()["result"] == 3)
+
+
+def test_a_dead_letter_that_fails_again_stays_and_says_why(console: Console, world: World) -> None:
+    name = new_name()
+
+    async def bury_one() -> None:
+        connection = await nats.connect(world.servers.nats_url("client"))
+        await bury(world, connection, name, f"do.counter.{name}.no_method")
+        await connection.close()
+
+    asyncio.run(bury_one())
+    console.open(f"/dead-letters?source=counter:{name}")
+    row = f"//tr[td[contains(., 'counter:{name}')]]"
+    console.press("Send again", row)
+    console.see("It was sent again, and failed: unknown-method")
+    console.press(f"do.counter.{name}.no_method", row)
+    console.press(f"counter:{name}", "//dialog")
+    console.until(lambda: "/console/objects/counter" in console.browser.current_url)
 
 
 def test_the_items_of_a_file_are_imported_and_refused_lines_are_named(console: Console, admin: People) -> None:

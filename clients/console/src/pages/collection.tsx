@@ -38,7 +38,7 @@ export function CollectionPage() {
     });
   const columns: Column<Item>[] = [
     { title: "ID", show: (item) => <Link text={item.id} onOpen={() => setOpened(item)} /> },
-    { title: t.items, show: (item) => <code>{JSON.stringify(item.data).slice(0, PREVIEW)}</code> },
+    { title: t.content, show: (item) => <code>{JSON.stringify(item.data).slice(0, PREVIEW)}</code> },
     { title: texts.objects.version, show: (item) => item.version },
     { title: t.updated, show: (item) => <Time at={item.updated_at} /> },
   ];
@@ -127,7 +127,7 @@ function Past({ path, item, onRestored }: { path: string; item: Item; onRestored
   };
   const columns: Column<Version>[] = [
     { title: texts.objects.version, show: (version) => version.version },
-    { title: t.owner, show: (version) => <UserName id={version.author} /> },
+    { title: t.author, show: (version) => <UserName id={version.author} /> },
     { title: t.updated, show: (version) => <Time at={version.at} /> },
     {
       title: texts.actions,

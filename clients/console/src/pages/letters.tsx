@@ -8,6 +8,7 @@ import { ask, Modal, tell } from "../ui/dialogs";
 import { Filters } from "../ui/fields";
 import { JsonTree } from "../ui/json";
 import { type Column, PagedTable } from "../ui/table";
+import { objectUrl } from "./objects";
 import { queryOf } from "../ui/values";
 
 type Letter = Schemas["DeadLetter"];
@@ -20,7 +21,7 @@ export function DeadLetters() {
   const reload = () => setTurn((before) => before + 1);
   const replay = async (letter: Letter) => {
     await call("POST", `/dead-letters/${letter.id}/replay`);
-    tell(t.replayed);
+    tell(outcomeOf(await settled(letter.id)));
     reload();
   };
   const remove = (letter: Letter) =>
@@ -32,7 +33,7 @@ export function DeadLetters() {
     { title: t.at, show: (letter) => <Time at={letter.at} /> },
     { title: t.kind, show: (letter) => letter.kind },
     { title: t.status, show: (letter) => <Badge kind={kindOf(letter.status)}>{letter.status}</Badge> },
-    { title: t.source, show: (letter) => letter.source },
+    { title: t.source, show: (letter) => <ObjectName id={letter.source} /> },
     { title: t.subject, show: (letter) => <Link text={letter.subject} onOpen={() => setOpened(letter.id)} /> },
     { title: t.reason, show: (letter) => `${letter.code}: ${letter.detail}` },
     {
@@ -65,6 +66,39 @@ export function DeadLetters() {
   );
 }
 
+/** How often, and with how many milliseconds between, a letter is read until its replay has ended. */
+const READS = 30;
+const PAUSE = 300;
+
+/** Return a letter once its replay has ended, or as it is after ten seconds. */
+async function settled(id: string): Promise<Letter> {
+  for (let left = READS; ; left--) {
+    const letter = await call<Letter>("GET", `/dead-letters/${id}`);
+    if (letter.status !== "replaying" || left === 0) return letter;
+    await new Promise((done) => setTimeout(done, PAUSE));
+  }
+}
+
+function outcomeOf(letter: Letter): string {
+  if (letter.status === "dead") return t.diedAgain(`${letter.code}: ${letter.detail}`);
+  return letter.status === "replayed" ? t.arrived : t.replayed;
+}
+
+/** An object's ID with a link to its page; whatever else it is, as it is. */
+function ObjectName({ id }: { id: string }) {
+  return id.includes(":") ? <a href={objectUrl(id)}>{id}</a> : <>{id}</>;
+}
+
+/** A link to the object that a message was for, unless it was for nobody in particular. */
+function Target({ subject }: { subject: string }) {
+  const [, type, id] = /^do\.([^.]+)\.([^.]+)\./.exec(subject) ?? [];
+  return type && id ? (
+    <p>
+      {t.target} <ObjectName id={`${type}:${id}`} />
+    </p>
+  ) : null;
+}
+
 export function Link({ text, onOpen }: { text: string; onOpen: () => void }) {
   return (
     <button type="button" class="link" onClick={onOpen}>
@@ -76,8 +110,15 @@ export function Link({ text, onOpen }: { text: string; onOpen: () => void }) {
 function Opened({ id, onClose }: { id: string; onClose: () => void }) {
   const letter = useLoad(() => call<Letter>("GET", `/dead-letters/${id}`), [id]);
   return (
-    <Modal title={t.args} onClose={onClose}>
-      <Show of={letter}>{(data) => <JsonTree value={data} />}</Show>
+    <Modal title={t.letter} onClose={onClose}>
+      <Show of={letter}>
+        {(data) => (
+          <>
+            <Target subject={data.subject} />
+            <JsonTree value={data} />
+          </>
+        )}
+      </Show>
     </Modal>
   );
 }

@@ -4,6 +4,7 @@ import { call, ifMatch, Problem, type Schemas } from "../api";
 import { may } from "../session";
 import { useEvents } from "../stream";
 import { texts } from "../texts";
+import { placeOf } from "../placement";
 import { type Described, type Method, readTypes } from "../types";
 import { Action, Badge, Empty, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
 import { ask, Modal, tell } from "../ui/dialogs";
@@ -113,6 +114,7 @@ function State({ of: object }: { of: Shown }) {
         <dd>
           <Time at={object.updated_at} />
         </dd>
+        {may("fleet:read") && <Host of={object} />}
         {object.project && (
           <>
             <dt>{t.project}</dt>
@@ -123,6 +125,21 @@ function State({ of: object }: { of: Shown }) {
         )}
       </dl>
       {object.state ? <JsonTree value={object.state} /> : <Empty>{t.hidden}</Empty>}
+    </>
+  );
+}
+
+/** The host that holds the object, or that the next call of it reaches. */
+function Host({ of: object }: { of: Shown }) {
+  const fleet = useLoad(() => call<Schemas["FleetHosts"]>("GET", "/fleet"), [object.object_id, object.status]);
+  const found = fleet.data && placeOf(object.type, object.id, fleet.data.hosts);
+  if (!found) return null;
+  return (
+    <>
+      <dt>{t.host}</dt>
+      <dd>
+        <a href="/console/fleet">{found.host ?? t.noHost}</a> <span class="muted">{t.partition(found.partition)}</span>
+      </dd>
     </>
   );
 }

@@ -45,15 +45,21 @@ function Operation() {
 const countLetters = async () =>
   may("dead_letters:manage") ? (await call<PageOf<unknown>>("GET", `/dead-letters?status=dead&limit=${COUNTED}`)).items.length : 0;
 
+const countFailingHooks = async () =>
+  may("webhooks:manage")
+    ? (await call<PageOf<Schemas["WebhookInfo"]>>("GET", `/webhooks?limit=${COUNTED}`)).items.filter((hook) => hook.failing_since).length
+    : 0;
+
 /** What is wrong now, with a link to it. It is looked up again when the figures have changed. */
 function Wrong({ latest }: { latest: Figures | undefined }) {
   const seen = latest && [latest.processes.length, latest.problems, latest.dead_letters].join();
   const ready = useLoad(() => call("GET", "/health/ready").then(() => "", (problem: Problem) => problem.message), [seen]);
   const hosts = useLoad(() => call<Schemas["FleetHosts"]>("GET", "/fleet"), [seen]);
   const letters = useLoad(countLetters, [seen]);
+  const hooks = useLoad(countFailingHooks, [seen]);
   const unwell = hosts.data?.hosts.filter((host) => host.state !== "serving") ?? [];
   const count = letters.data ?? 0;
-  if (!ready.data && !unwell.length && !count)
+  if (!ready.data && !unwell.length && !count && !hooks.data)
     return (
       <p>
         <Badge kind="good">{t.healthy}</Badge>
@@ -78,10 +84,15 @@ function Wrong({ latest }: { latest: Figures | undefined }) {
         {count > 0 && (
           <li>
             <a href="/console/dead-letters">
-              {count === COUNTED ? `${count}+` : count} {t.letters}
+              {t.letters(count === COUNTED ? `${count}+` : `${count}`)}
             </a>
           </li>
         )}
+        {hooks.data ? (
+          <li>
+            <a href="/console/webhooks">{t.webhooks(hooks.data)}</a>
+          </li>
+        ) : null}
       </ul>
     </section>
   );

@@ -6,6 +6,7 @@ import { Empty, Show, Time, useLoad } from "../ui/basics";
 import { ask, Modal, tell } from "../ui/dialogs";
 import { Form } from "../ui/fields";
 import { Differences } from "../ui/json";
+import { UserName } from "../ui/people";
 import { type Column, Table } from "../ui/table";
 import { textOf } from "../ui/values";
 import { Link } from "./letters";
@@ -30,7 +31,7 @@ export function Versions({ path, current, onRestored }: { path: string; current:
   const columns: Column<Version>[] = [
     { title: texts.objects.version, show: (row) => row.version },
     { title: t.method, show: (row) => row.method },
-    { title: t.caller, show: (row) => row.caller },
+    { title: t.caller, show: (row) => <UserName id={row.caller} /> },
     { title: texts.letters.at, show: (row) => <Time at={row.at} /> },
     {
       title: texts.actions,

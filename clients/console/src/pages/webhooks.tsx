@@ -40,6 +40,7 @@ export function Webhooks() {
     { title: t.url, show: (hook) => <Link text={hook.url} onOpen={() => setOpened(hook)} /> },
     { title: t.events, show: (hook) => hook.events.join(", ") },
     { title: t.description, show: (hook) => hook.description },
+    { title: t.failingSince, show: (hook) => <Time at={hook.failing_since} /> },
     {
       title: t.active,
       show: (hook) => <Badge kind={hook.active ? "good" : "bad"}>{hook.active ? texts.yes : hook.disabled_reason || texts.no}</Badge>,
@@ -85,7 +86,7 @@ function HookForm({ hook, onSave, onClose }: { hook: Hook | undefined; onSave: (
         onCancel={onClose}
         fields={[
           { name: "url", label: t.url, type: "url", required: true, value: hook?.url ?? "" },
-          { name: "events", label: t.events, required: true, value: hook?.events.join(", ") ?? "*" },
+          { name: "events", label: t.events, hint: t.eventsHint, required: true, value: hook?.events.join(", ") ?? "*" },
           { name: "description", label: t.description, value: hook?.description ?? "" },
           { name: "active", label: t.active, type: "checkbox", checked: hook?.active ?? true },
         ]}
@@ -103,6 +104,13 @@ function hookOf(values: FormData) {
   };
 }
 
+/** Why the last attempt of a delivery has failed. */
+function reasonOf({ status, attempts }: Delivery): string {
+  const last = attempts.at(-1);
+  if (!last || status === "delivered") return texts.none;
+  return last.error || (last.status === null ? texts.none : t.answered(last.status));
+}
+
 function Deliveries({ hook, onClose }: { hook: Hook; onClose: () => void }) {
   const [turn, setTurn] = useState(0);
   const path = `/webhooks/${hook.id}/deliveries`;
@@ -113,7 +121,8 @@ function Deliveries({ hook, onClose }: { hook: Hook; onClose: () => void }) {
     { title: t.event, show: (delivery) => delivery.event_type },
     { title: t.status, show: (delivery) => <Badge kind={kindOf(delivery.status)}>{delivery.status}</Badge> },
     { title: t.tries, show: (delivery) => delivery.tries },
-    { title: t.reason, show: (delivery) => delivery.reason || delivery.attempts.at(-1)?.error || texts.none },
+    { title: t.reason, show: (delivery) => delivery.reason || reasonOf(delivery) },
+    { title: t.next, show: (delivery) => <Time at={delivery.next_attempt_at} /> },
     { title: texts.actions, show: (delivery) => <Action label={t.replay} run={() => replay(delivery)} /> },
   ];
   return (

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { placeOf } from "../placement";
 import { parseSearch } from "../search";
 import { differences } from "./json";
 import { argumentsOf, fieldsOf } from "./schema_form";
@@ -51,4 +52,15 @@ test("a search compares a path of the state, or looks for a text anywhere", () =
     expect(parseSearch(text)(state), text).toBe(true);
   for (const text of ["value > 12", "value = 13", "owner = ada", "green", "gone > 1", "big > 8", "constructor.name = Object"])
     expect(parseSearch(text)(state), text).toBe(false);
+});
+
+test("an object's partition is the one that the fleet computes, and its host the one that owns it", () => {
+  const all = [...Array(64).keys()];
+  const first = { service: "objects", replica: 0, partitions: { counter: all.slice(0, 32), basket: all } };
+  const second = { service: "objects", replica: 1, partitions: { counter: all.slice(32, 63) } };
+  // As `aidevos.contracts.subjects.partition` has them.
+  expect(placeOf("counter", "clicks", [first, second])).toEqual({ partition: 18, host: "objects-0" });
+  expect(placeOf("counter", "hot", [first, second])).toEqual({ partition: 42, host: "objects-1" });
+  expect(placeOf("show", "frïday", [first, second])).toEqual({ partition: 28, host: undefined });
+  expect(placeOf("counter", "clicks", [])).toBeUndefined();
 });
