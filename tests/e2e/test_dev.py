@@ -273,15 +273,21 @@ async def test_the_page_of_a_new_project_shows_live_data(fleet: LocalFleet, proj
         try:
             page = Page(browser, f"http://127.0.0.1:{PAGE_PORT}/")
             await asyncio.to_thread(read_and_write, page, name, fleet)
+            # Another origin, which the fleet doesn't allow.
+            page = Page(browser, f"http://localhost:{PAGE_PORT}/")
+            await asyncio.to_thread(page.until, lambda: "AIDEVOS_CORS_ORIGINS" in page.at("problem").text)
+            assert not page.at("login").is_displayed()
         finally:
             browser.quit()
 
 
 def read_and_write(page: Page, name: str, fleet: LocalFleet) -> None:
+    page.until(lambda: page.at("login").is_displayed())
     for field, text in (("username", name), ("password", PASSWORD)):
         page.browser.find_element(By.NAME, field).send_keys(text)
     page.at("login").submit()
     page.until(lambda: page.at("board").is_displayed(), SERVED_WITHIN)
+    assert not page.at("login").is_displayed()
     page.browser.find_element(By.NAME, "text").send_keys("from the page")
     page.at("add").submit()
     page.until(lambda: page.at("notes").text == "from the page", SERVED_WITHIN)

@@ -23,6 +23,8 @@ QUEUED = "event.task.*.queued"
 COUNT_DUE = "count_due"
 
 KIND_PATTERN = r"[a-z][a-z0-9_]{0,47}(?:\.[a-z][a-z0-9_]{0,47}){0,3}"
+# The same in words.
+KIND_RULE = "use up to four words of lower-case letters, digits and `_`, joined by dots, such as `shop.daily_report`"
 # The largest payload, in bytes of JSON.
 PAYLOAD_LIMIT = 256 * 1024
 # The largest result, in bytes of JSON, and the longest detail of an error, in characters.

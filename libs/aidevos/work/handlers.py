@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from aidevos.contracts.errors import Failure
-from aidevos.contracts.tasks import KIND_PATTERN, KINDS, RESERVED, Assignment
+from aidevos.contracts.tasks import KIND_PATTERN, KIND_RULE, KINDS, RESERVED, Assignment
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.objects.resources import Need, needs_of
 from aidevos.durable.objects.schema import Schema
@@ -86,7 +86,7 @@ def task(kind: str) -> Callable[[Function], Function]:
     the process. Raises `TypeError` for an invalid kind or function.
     """
     if _is_kind(kind) is None:
-        raise TypeError(f"{kind!r} is not a valid kind of task: it must match {KIND_PATTERN}")
+        raise TypeError(f"{kind!r} is not a valid kind of task: {KIND_RULE}")
 
     def mark(function: Function) -> Function:
         setattr(function, _MARK, kind)

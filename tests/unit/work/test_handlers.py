@@ -213,7 +213,7 @@ def test_a_worker_whose_handler_needs_what_nothing_provides_is_refused() -> None
 
 
 def test_what_is_no_handler_is_refused() -> None:
-    with pytest.raises(TypeError, match="not a valid kind"):
+    with pytest.raises(TypeError, match="not a valid kind of task: use up to four words of lower-case letters"):
         task("Not a kind")
     for kind in ("data.other", "webhook", "object"):
 
