@@ -166,7 +166,7 @@ def test_a_method_is_called_through_a_form_and_its_event_appears(console: Consol
     name = new_name()
     console.open(f"/objects/counter:{name}")
     console.see("This object doesn't exist yet")
-    console.choose("Methods", "increment")
+    console.choose("Method", "increment")
     console.fill("by", "5")
     console.press("Call increment")
     console.see("answered in")
@@ -227,6 +227,16 @@ def test_objects_are_searched_by_their_states_and_counted(console: Console, admi
     console.until(lambda: f"counter:{other}" not in console.text)
     console.press("Count all")
     console.until(lambda: " objects" in console.text)
+
+
+def test_objects_of_ready_made_services_are_shown_on_demand(console: Console, admin: People) -> None:
+    name = new_name()
+    admin.api.post("/durable-objects", json={"type": "counter", "name": name}).raise_for_status()
+    console.open("/objects")
+    console.see_row("counter:")
+    assert not re.search(r"\b(audit|user|role):", console.text)
+    console.choose("Ready-made types", "shown")
+    console.see_row("audit:")
 
 
 def test_many_tabs_leave_connections_for_the_one_that_is_shown(console: Console, admin: People) -> None:
@@ -409,6 +419,18 @@ def found(admin: People, name: str) -> dict[str, Any]:
     return dict(user)
 
 
+def test_an_administrator_makes_a_user_who_logs_in(console: Console, admin: People) -> None:
+    name = new_name()
+    console.open("/users")
+    console.press("New user")
+    for label, text in (("Username", name), ("E-mail", f"{name}@example.org"), ("Password", PASSWORD)):
+        console.fill(label, text)
+    console.press("Create", "//dialog")
+    console.until(lambda: "/console/users/" in console.browser.current_url)
+    console.see("No open session.")
+    assert admin.api.post("/auth/login", json={"username": name, "password": PASSWORD}).status_code == 200
+
+
 def test_an_api_key_is_shown_once_and_revoked(console: Console, world: World) -> None:
     name = new_name()
     console.open("/keys")
@@ -489,6 +511,20 @@ def test_the_search_finds_pages_objects_users_and_collections(console: Console, 
     console.see(f"Users: {name}")
     box.send_keys(Keys.ENTER)
     console.until(lambda: "/console/users/" in console.browser.current_url)
+    project = post(admin.api, "/projects", name=new_name())["name"]
+    console.open()
+    console.press("Search Ctrl K")
+    look_up(console, "deliveries", "Webhooks")
+    look_up(console, project, f"Projects: {project}")
+    look_up(console, f"no-{project}", "Nothing is called so.")
+    console.all("dialog .close")[0].click()
+
+
+def look_up(console: Console, text: str, hit: str) -> None:
+    box = console.until(lambda: console.all("dialog input[role=combobox]"))[0]
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(text)
+    console.until(lambda: hit in console.all("dialog")[0].text)
 
 
 def test_the_account_page_changes_the_profile_and_sets_up_a_second_factor(console: Console) -> None:

@@ -14,21 +14,23 @@ export interface Destination {
   title: string;
   group: keyof typeof texts.groups;
   needs?: string;
+  /** What else it shows, by which the search finds it. */
+  also?: string;
 }
 
 export const DESTINATIONS: Destination[] = [
   { path: "/console", title: texts.overview.title, group: "watch" },
-  { path: "/console/fleet", title: texts.fleet.title, group: "watch", needs: "fleet:read" },
+  { path: "/console/fleet", title: texts.fleet.title, group: "watch", needs: "fleet:read", also: "hosts partitions busiest objects" },
   { path: "/console/events", title: texts.events.title, group: "watch", needs: "events:read" },
   { path: "/console/dead-letters", title: texts.letters.title, group: "watch", needs: "dead_letters:manage" },
   { path: "/console/objects", title: texts.objects.title, group: "build", needs: "objects:manage" },
   { path: "/console/data", title: texts.data.title, group: "build", needs: "data:read" },
-  { path: "/console/projects", title: texts.projects.title, group: "build", needs: "projects:create" },
-  { path: "/console/webhooks", title: texts.webhooks.title, group: "build", needs: "webhooks:self" },
+  { path: "/console/projects", title: texts.projects.title, group: "build", needs: "projects:create", also: "tasks members" },
+  { path: "/console/webhooks", title: texts.webhooks.title, group: "build", needs: "webhooks:self", also: "deliveries" },
   { path: "/console/routes", title: texts.routes.title, group: "build", needs: "routes:manage" },
-  { path: "/console/users", title: texts.users.title, group: "people", needs: "users:read" },
+  { path: "/console/users", title: texts.users.title, group: "people", needs: "users:read", also: "sessions" },
   { path: "/console/roles", title: texts.roles.title, group: "people", needs: "roles:manage" },
-  { path: "/console/keys", title: texts.keys.title, group: "people", needs: "keys:self" },
+  { path: "/console/keys", title: texts.keys.title, group: "people", needs: "keys:self", also: "access tokens" },
   { path: "/console/limits", title: texts.limits.title, group: "people", needs: "limits:manage" },
   { path: "/console/audit", title: texts.audit.title, group: "people", needs: "audit:read" },
   { path: "/console/settings", title: texts.settings.title, group: "watch", needs: "fleet:read" },
@@ -91,29 +93,31 @@ interface Hit {
   path: string;
 }
 
-/** Pages by name, an object by its ID, and users and collections by a part of their names. */
+/** Pages by name, an object by its ID, and users, collections and projects by a part of their names. */
 async function find(text: string): Promise<Hit[]> {
-  const pages = visible().filter((each) => each.title.toLowerCase().includes(text.toLowerCase()));
+  const pages = visible().filter((each) => `${each.title} ${each.also ?? ""}`.toLowerCase().includes(text.toLowerCase()));
   const hits: Hit[] = pages.map(({ title, path }) => ({ title, path }));
   if (/^[a-z][a-z0-9_]*:.+/.test(text)) hits.unshift({ title: text, path: objectUrl(text) });
   if (text.length < 2) return hits;
   const none = { items: [] };
-  const [users, collections] = await Promise.all([
+  const [users, collections, projects] = await Promise.all([
     may("users:read") ? call<{ items: Schemas["User"][] }>("GET", `/users?limit=5&q=${encodeURIComponent(text)}`).catch(() => none) : none,
     may("data:read") ? call<{ items: Schemas["CollectionEntry"][] }>("GET", "/data/collections?limit=200").catch(() => none) : none,
+    may("projects:create") ? call<{ items: Schemas["Project"][] }>("GET", `/projects?limit=5&q=${encodeURIComponent(text)}`).catch(() => none) : none,
   ]);
   const named = collections.items.filter((entry) => entry.name.includes(text)).slice(0, 5);
   return [
     ...hits,
     ...users.items.map((user) => ({ title: `${texts.users.title}: ${user.username}`, path: `/console/users/${user.id}` })),
     ...named.map((entry) => ({ title: `${texts.data.title}: ${entry.name}`, path: collectionUrl(entry.name) })),
+    ...projects.items.map((project) => ({ title: `${texts.projects.title}: ${project.name}`, path: `/console/projects/${project.id}` })),
   ];
 }
 
 export function Palette({ onClose }: { onClose: () => void }) {
   const { route } = useLocation();
   const [text, setText] = useState("");
-  const [hits, setHits] = useState<Hit[]>([]);
+  const [hits, setHits] = useState<Hit[]>();
   const [chosen, setChosen] = useState(0);
   useEffect(() => {
     let current = true;
@@ -130,11 +134,11 @@ export function Palette({ onClose }: { onClose: () => void }) {
   };
   const submit = (event: SubmitEvent) => {
     event.preventDefault();
-    go(hits[chosen]);
+    go(hits?.[chosen]);
   };
   const move = (event: KeyboardEvent) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!step || !hits.length) return;
+    if (!step || !hits?.length) return;
     event.preventDefault();
     setChosen((before) => (before + step + hits.length) % hits.length);
   };
@@ -148,20 +152,21 @@ export function Palette({ onClose }: { onClose: () => void }) {
           placeholder={texts.searchHint}
           value={text}
           role="combobox"
-          aria-expanded={hits.length > 0}
+          aria-expanded={Boolean(hits?.length)}
           aria-controls="hits"
-          aria-activedescendant={hits.length ? `hit-${chosen}` : undefined}
+          aria-activedescendant={hits?.length ? `hit-${chosen}` : undefined}
           onKeyDown={move}
           onInput={(event) => setText(event.currentTarget.value)}
         />
       </form>
       <ul class="hits" id="hits" role="listbox" aria-label={texts.search}>
-        {hits.map((hit, index) => (
+        {hits?.map((hit, index) => (
           <li key={hit.path} id={`hit-${index}`} role="option" aria-selected={index === chosen} onClick={() => go(hit)}>
             {hit.title}
           </li>
         ))}
       </ul>
+      {hits?.length === 0 && <p role="status">{texts.nothingFound}</p>}
     </Modal>
   );
 }

@@ -90,6 +90,8 @@ export function ApiKeys() {
       {shown && (
         <Modal title={t.secret} onClose={() => setShown("")}>
           <Copy text={shown} />
+          <p>{t.tryIt}</p>
+          <Copy text={`curl ${location.origin}/auth/me -H "X-Api-Key: ${shown}"`} />
         </Modal>
       )}
     </Page>

@@ -152,7 +152,7 @@ function Methods({ described, type, path, onCalled }: { described: Described; ty
   return (
     <>
       <label>
-        {t.methods}
+        {t.method}
         <select name="method" value={method.name} onChange={(event) => setChosen(event.currentTarget.value)}>
           {methods.map((each) => (
             <option value={each.name}>{each.name}</option>

@@ -1,11 +1,11 @@
 import { useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
-import { call, type PageOf, pagesOf, type Schemas, withQuery } from "../api";
+import { call, type PageOf, type Pages, pagesOf, Problem, type Schemas, withQuery } from "../api";
 import { parseSearch, searchPages } from "../search";
 import { may } from "../session";
 import { useFigures } from "../stream";
 import { texts } from "../texts";
-import { type ObjectType, readTypes } from "../types";
+import { type Described, type ObjectType, readTypes } from "../types";
 import { Action, Badge, Failed, kindOf, Page, Time, useLoad } from "../ui/basics";
 import { Modal } from "../ui/dialogs";
 import { Field, type FieldProps, Filters, Form } from "../ui/fields";
@@ -18,6 +18,8 @@ const t = texts.objects;
 const LIST = "/durable-objects";
 /** Pages of 500 objects that are counted at most. */
 const COUNTED_PAGES = 20;
+/** Objects with which a page of several types is content. */
+const ENOUGH = 50;
 
 const COLUMNS: Column<Row>[] = [
   { title: t.id, show: (row) => <a href={objectUrl(row.object_id)}>{row.object_id}</a> },
@@ -32,15 +34,17 @@ export function objectUrl(id: string): string {
 
 export function Objects() {
   const { query, route } = useLocation();
-  const internal = query.internal === "true";
-  const types = useLoad(() => readTypes(internal), [internal]);
+  const internal = query.others === t.internalToo;
+  const types = useLoad(() => readOwnTypes(query.others), [query.others]);
   const [creates, setCreates] = useState(false);
   const [shown, setShown] = useState(0);
   const { latest } = useFigures(may("fleet:read"));
   const names = types.data?.types.map((type) => type.name) ?? [];
+  // Without a choice, the objects of the types that are shown follow each other.
+  const chained = !query.type && !query.others && may("fleet:read");
   const filter = { type: query.type, internal: internal ? "true" : undefined };
   const searches = Boolean(query.search && query.type);
-  const load = searches ? searchPages(LIST, filter, parseSearch(query.search ?? "")) : pagesOf<Row>(LIST, filter);
+  const load = searches ? searchPages(LIST, filter, parseSearch(query.search ?? "")) : chained ? pagesOfTypes(names) : pagesOf<Row>(LIST, filter);
   const apply = (values: FormData) => {
     const { open, ...rest } = queryOf(values);
     route(open ? objectUrl(open) : withQuery("/console/objects", rest));
@@ -54,7 +58,7 @@ export function Objects() {
     { name: "type", label: t.type, type: "select", options: ["", ...names], value: query.type ?? "" },
     { name: "search", label: t.search, hint: t.searchHint, value: query.search ?? "" },
     { name: "open", label: t.open, hint: t.openHint },
-    { name: "internal", label: t.internal, type: "select", options: ["", "true"], value: query.internal ?? "" },
+    { name: "others", label: t.others, type: "select", options: ["", t.othersShown, t.internalToo], empty: t.hiddenTypes, value: query.others ?? "" },
   ];
   return (
     <Page title={t.title} actions={may("objects:manage") && actions}>
@@ -75,16 +79,47 @@ export function Objects() {
       {query.search && <p class="muted">{searches ? t.searched : t.searchNeedsType}</p>}
       <PagedTable
         load={load}
-        keys={[query.type, internal, query.search]}
+        keys={[query.type, query.others, query.search, chained && names.join()]}
         columns={COLUMNS}
         caption={t.title}
         empty={searches ? t.noMatch : t.empty}
         onLoad={(rows) => setShown(rows.length)}
       />
-      {shown > 0 && <Count key={query.type} filter={filter} shown={shown} />}
+      {shown > 0 && !chained && <Count key={query.type} filter={filter} shown={shown} />}
       {creates && <NewObject types={names} onClose={() => setCreates(false)} />}
     </Page>
   );
+}
+
+/** The services that come with the product, except the one that hosts users' types. */
+const READY_MADE = ["api_gateway", "authentication", "data_storage", "events", "projects", "user_management"];
+
+/** Return the types, without those that only ready-made services host unless `others` asks for them. */
+async function readOwnTypes(others: string | undefined): Promise<Described> {
+  const described = await readTypes(others === t.internalToo);
+  if (others || !may("fleet:read")) return described;
+  const { hosts } = await call<Schemas["FleetHosts"]>("GET", "/fleet");
+  const made = new Set(hosts.filter((host) => READY_MADE.includes(host.service)).flatMap((host) => Object.keys(host.partitions)));
+  return { ...described, types: described.types.filter((type) => !made.has(type.name)) };
+}
+
+/** Return a function that loads the objects of one type after another. Types that no host serves are left out, as the API does. */
+function pagesOfTypes(types: string[]): Pages<Row> {
+  return async (from) => {
+    let [index, cursor]: [number, string | null] = from ? JSON.parse(from) : [0, null];
+    const items: Row[] = [];
+    for (; index < types.length && items.length < ENOUGH; index++, cursor = null) {
+      const page = await call<PageOf<Row>>("GET", withQuery(LIST, { type: types[index], cursor: cursor ?? undefined })).catch(noneIfUnavailable);
+      items.push(...page.items);
+      if (page.next_cursor) return { items, next_cursor: JSON.stringify([index, page.next_cursor]) };
+    }
+    return { items, next_cursor: index < types.length ? JSON.stringify([index, null]) : null };
+  };
+}
+
+function noneIfUnavailable(error: unknown): PageOf<Row> {
+  if (error instanceof Problem && error.code === "unavailable") return { items: [], next_cursor: null };
+  throw error;
 }
 
 /** The number of objects that are shown and, on demand, of all that there are. */

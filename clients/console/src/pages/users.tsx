@@ -4,7 +4,7 @@ import { call, ifMatch, MERGE_PATCH, type PageOf, pagesOf, type Schemas } from "
 import { may } from "../session";
 import { texts } from "../texts";
 import { Action, Badge, Empty, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
-import { ask, tell } from "../ui/dialogs";
+import { ask, Modal, tell } from "../ui/dialogs";
 import { Field, Filters, Form } from "../ui/fields";
 import { JsonTree } from "../ui/json";
 import { type Column, PagedTable, Table } from "../ui/table";
@@ -25,9 +25,10 @@ const COLUMNS: Column<User>[] = [
 
 export function Users() {
   const { query, route } = useLocation();
+  const [creates, setCreates] = useState(false);
   const filter = Object.fromEntries(["q", "role", "status"].flatMap((name) => (query[name] ? [[name, query[name]]] : [])));
   return (
-    <Page title={t.title}>
+    <Page title={t.title} actions={may("users:manage") && <button type="button" onClick={() => setCreates(true)}>{t.new}</button>}>
       <Filters
         onChange={(values) => route(`/console/users?${new URLSearchParams(queryOf(values))}`)}
         fields={[
@@ -37,7 +38,35 @@ export function Users() {
         ]}
       />
       <PagedTable load={pagesOf<User>("/users", filter)} keys={[JSON.stringify(filter)]} columns={COLUMNS} caption={t.title} empty={t.empty} />
+      {creates && <NewUser onClose={() => setCreates(false)} />}
     </Page>
+  );
+}
+
+/** A user with the role of every registered user; the user's own page gives others. */
+function NewUser({ onClose }: { onClose: () => void }) {
+  const { route } = useLocation();
+  const create = async (values: FormData) => {
+    const password = String(values.get("password"));
+    const about = { username: textOf(values, "username"), email: textOf(values, "email"), full_name: textOf(values, "full_name") };
+    const made = await call<User>("POST", "/users", { ...about, roles: ["user"], ...(password ? { password } : {}) });
+    onClose();
+    route(`/console/users/${made.id}`);
+  };
+  return (
+    <Modal title={t.new} onClose={onClose}>
+      <Form
+        submit={texts.create}
+        onSubmit={create}
+        onCancel={onClose}
+        fields={[
+          { name: "username", label: t.username, required: true, autocomplete: "off" },
+          { name: "email", label: t.email, type: "email", required: true, autocomplete: "off" },
+          { name: "full_name", label: t.fullName },
+          { name: "password", label: t.password, type: "password", hint: t.passwordHint, autocomplete: "new-password" },
+        ]}
+      />
+    </Modal>
   );
 }
 

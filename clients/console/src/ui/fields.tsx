@@ -16,12 +16,14 @@ export interface FieldProps {
   rows?: number;
   autocomplete?: string;
   options?: readonly string[];
+  /** What a choice shows for the empty option. */
+  empty?: string;
   checked?: boolean;
   placeholder?: string | undefined;
 }
 
 /** One labelled input, chosen by `type`: a text, `json`, `select`, `checkbox`, or any type of HTML. */
-export function Field({ name, label, type = "text", value = "", hint, options = [], rows, checked, ...rest }: FieldProps) {
+export function Field({ name, label, type = "text", value = "", hint, options = [], empty = texts.any, rows, checked, ...rest }: FieldProps) {
   const id = useId();
   const described = hint ? { "aria-describedby": `${id}-hint` } : {};
   const shared = { id, name, ...described, ...rest };
@@ -40,7 +42,7 @@ export function Field({ name, label, type = "text", value = "", hint, options = 
         <select {...shared} defaultValue={value}>
           {options.map((option) => (
             <option value={option} selected={option === value}>
-              {option || texts.any}
+              {option || empty}
             </option>
           ))}
         </select>

@@ -48,8 +48,8 @@ export function fieldsOf(args: Schema, definitions: Definitions): FieldProps[] {
 }
 
 function inputFor(schema: Schema & { only?: string }): Partial<FieldProps> {
-  if (schema.enum) return { type: "select", options: ["", ...schema.enum.map(String)] };
-  if (schema.only === "boolean") return { type: "select", options: ["", "true", "false"] };
+  if (schema.enum) return { type: "select", options: ["", ...schema.enum.map(String)], empty: texts.choose };
+  if (schema.only === "boolean") return { type: "select", options: ["", "true", "false"], empty: texts.choose };
   if (schema.only === "integer" || schema.only === "number") return { type: "text" };
   return schema.only === "string" ? { type: "text" } : { type: "json", rows: 3 };
 }
