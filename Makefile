@@ -131,7 +131,7 @@ $(READY): $(INSTALLED) pyproject.toml
 $(INSTALLED): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, this is $$($(PYTHON) --version): set PYTHON"; exit 2; } >&2
-	@echo "Installing what requirements.lock names into $(VENV) …"
+	@echo "Installing what requirements.lock names into $(VENV), which takes a minute or more …"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install $(QUIETLY) --require-hashes --requirement requirements.lock
 	@touch $@

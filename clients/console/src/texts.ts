@@ -76,6 +76,7 @@ export const texts = {
     ofType: "Partitions by type",
     busiest: "Busiest objects",
     turns: "Turns per second",
+    waiting: "The first figures come in a moment.",
     noBusiest: "No object has had a turn in the last seconds. Objects appear here while they are used.",
   },
   objects: {

@@ -100,6 +100,7 @@ function Editor({ path, item, onClose }: { path: string; item: Item | undefined;
         {!item && <Field name="id" label={texts.objects.name} />}
         <Field name="data" label="JSON" type="json" rows={16} value={JSON.stringify(item?.data ?? {}, null, 2)} />
       </Form>
+      {item && past && <Past path={itemPath} item={item} onRestored={onClose} />}
       {item && (
         <footer>
           <button type="button" class="secondary" onClick={() => setPast(!past)}>
@@ -110,7 +111,6 @@ function Editor({ path, item, onClose }: { path: string; item: Item | undefined;
           </button>
         </footer>
       )}
-      {item && past && <Past path={itemPath} item={item} onRestored={onClose} />}
     </Modal>
   );
 }

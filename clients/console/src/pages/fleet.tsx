@@ -77,6 +77,7 @@ const BUSY: Column<Busy>[] = [
 
 /** The objects with the most turns now, as the figures of the fleet show them. */
 export function Busiest({ of: figures }: { of: Figures | undefined }) {
-  const busiest = figures?.busiest ?? [];
+  if (!figures) return <Empty>{t.waiting}</Empty>;
+  const { busiest } = figures;
   return busiest.length ? <Table columns={BUSY} rows={busiest} caption={t.busiest} /> : <Empty>{t.noBusiest}</Empty>;
 }
