@@ -125,6 +125,7 @@ def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
         ("list_page", store.list_page("thing", "", 1)),
         ("list_page", store.list_page("thing", "a", CHUNK + 1, "p", with_state=False)),
         ("read_moment", store.read_moment("thing", named, "a", CHUNK + 1, "p", size=100)),
+        ("read_moment", store.read_moment("thing", EVERYTHING, "", 200, size=1_000_000)),
         ("count_in_project", store.count_in_project("thing", "p")),
         ("find", store.find("thing", Find(named, 1))),
         ("find", store.find("thing", Find(EVERYTHING, 200, ("name",), after=("a", "a"), size=CHUNK * 500))),
