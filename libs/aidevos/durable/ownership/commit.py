@@ -40,7 +40,8 @@ SETTLED_AT_ONCE = 32
 BATCH_BYTES = 32 * 1024 * 1024
 RESOLVE_FOR = 30.0
 BACKOFF = Backoff(0.05, 2.0)
-CLEAR_AFTER = 0.1
+# Seconds after which delivered entries are cleared from their documents, unless a commit of the object does so before.
+CLEAR_AFTER = 0.5
 
 
 class _Clearing(NamedTuple):
