@@ -212,10 +212,11 @@ class TestSizes:
 
         assert answer.startswith(b"HTTP/1.1 413")
 
-    async def test_the_largest_body_that_settings_allow_by_default_passes(self, world: World) -> None:
+    async def test_the_largest_body_that_settings_allow_by_default_passes(self, servers: Servers) -> None:
         body = self.body(8 * 1024 * 1024)
 
-        answer = await world.http.post(REQUEST, content=body)
+        async with gateway_world(servers, default_deadline=25.0, attempt_timeout=20.0) as patient:
+            answer = await patient.http.post(REQUEST, content=body)
 
         assert answer.status_code == 200
         assert msgspec.json.decode(answer.content)["result"]["a"].startswith("xxx")
