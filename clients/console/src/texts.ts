@@ -209,8 +209,7 @@ export const texts = {
     tries: "Tries",
     at: "At",
     reason: "Reason",
-    next: "Next try",
-    answered: (status: number) => `The answer was ${status}.`,
+    answered: (status: number) => `HTTP ${status}`,
   },
   data: {
     title: "Data",

@@ -122,7 +122,6 @@ function Deliveries({ hook, onClose }: { hook: Hook; onClose: () => void }) {
     { title: t.status, show: (delivery) => <Badge kind={kindOf(delivery.status)}>{delivery.status}</Badge> },
     { title: t.tries, show: (delivery) => delivery.tries },
     { title: t.reason, show: (delivery) => delivery.reason || reasonOf(delivery) },
-    { title: t.next, show: (delivery) => <Time at={delivery.next_attempt_at} /> },
     { title: texts.actions, show: (delivery) => <Action label={t.replay} run={() => replay(delivery)} /> },
   ];
   return (
