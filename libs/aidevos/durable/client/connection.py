@@ -26,9 +26,9 @@ from nats.errors import AuthorizationError, ConnectionClosedError, OutboundBuffe
 from nats.errors import Error as NatsError
 from nats.protocol import parser
 from nats.protocol.command import hpub_cmd, pub_cmd, unsub_cmd
-from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from aidevos.contracts import envelope
+from aidevos.durable.client.wire import Take, WireParser
 from aidevos.settings import SettingsError, split_urls
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,6 @@ FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError
 PENDING_BYTES = 64 * 1024 * 1024
 # Inboxes, and the subjects that the server substitutes for them between accounts.
 REPLY_PREFIXES = (b"_INBOX", b"_R_.")
-# Takes the subject, the reply subject, the payload and the headers of a message.
-Take = Callable[[bytes, bytes, bytes, bytes], None]
-# The words of a message's first line, without those of a reply subject.
-_WORDS = {b"MSG ": 4, b"HMSG": 5}
 # Subjects that can be written as they are.
 _is_plain = re.compile(r"[!-~]+").fullmatch
 # The names of headers that are encoded in bulk: those of calls, and those of messages for a stream.
@@ -77,7 +73,8 @@ class Connection(Client):
     def __init__(self) -> None:
         super().__init__()
         self._takers: dict[int, Take] = {}
-        self._ps: Parser = _Parser(self, self._takers)
+        self._ps: WireParser = WireParser(self, self._takers)
+        self._is_posting = False
 
     async def close(self) -> None:
         """Close the connection. If it is down, drop what waits to be sent, which nats-py would try to send."""
@@ -118,6 +115,10 @@ class Connection(Client):
         parsed = self._parse_header_lines(headers.partition(b"\r\n")[2]) if headers else None
         return self._build_message(0, subject, reply, data, parsed)
 
+    async def _read_loop(self) -> None:
+        self._ps.read_from(getattr(self._transport, "_io_reader", None))
+        await super()._read_loop()
+
     def post(self, subject: bytes, message: bytes) -> None:
         """Publish a message that `encode_message` has returned, without waiting. Raises an error of nats-py."""
         self._post(b"HPUB %s %s" % (subject, message))
@@ -127,14 +128,28 @@ class Connection(Client):
         self._post(b"PUB %s %d\r\n%s\r\n" % (subject, len(payload), payload))
 
     def _post(self, command: bytes) -> None:
-        """Send a command with the next ones, or after the next reconnect."""
-        if self.is_closed:
-            raise ConnectionClosedError
-        if not self.is_connected and self._pending_data_size + len(command) > self._max_pending_size:
-            raise OutboundBufferLimitError
+        """Send a command with those that follow in this turn of the loop, or after the next reconnect."""
+        if self._status != Client.CONNECTED:
+            if self.is_closed:
+                raise ConnectionClosedError
+            if self._pending_data_size + len(command) > self._max_pending_size:
+                raise OutboundBufferLimitError
         self._pending.append(command)
         self._pending_data_size += len(command)
-        if self._flush_queue is not None and self._flush_queue.empty():
+        if not self._is_posting:
+            self._is_posting = True
+            asyncio.get_running_loop().call_soon(self.send_posted)
+
+    def send_posted(self) -> None:
+        """Send what was posted. Only if the socket is full does nats-py's own task do so, which takes longer."""
+        self._is_posting = False
+        if not self._pending:
+            return
+        writer = getattr(self._transport, "_io_writer", None)
+        if self._status == Client.CONNECTED and writer is not None and not writer.transport.get_write_buffer_size():
+            commands, self._pending, self._pending_data_size = self._pending, [], 0
+            writer.write(b"".join(commands))
+        elif self._flush_queue is not None and self._flush_queue.empty():
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
@@ -221,51 +236,6 @@ class Connection(Client):
             if colon:
                 headers[name.strip(SPACE)] = value.strip(SPACE)
         return headers
-
-
-class _Parser(Parser):
-    """nats-py's parser with a faster path for the messages that are handed over."""
-
-    def __init__(self, connection: Client, takers: Mapping[int, Take]) -> None:
-        super().__init__(connection)
-        self._connection = connection
-        self._takers = takers
-
-    async def parse(self, data: bytes = b"") -> None:
-        if not self._takers or self.state != AWAITING_CONTROL_LINE:
-            await super().parse(data)
-            return
-        if self.buf:
-            data = bytes(self.buf) + data
-            self.buf.clear()
-        rest = self._take(data)
-        if rest:
-            await super().parse(rest)
-
-    def _take(self, data: bytes) -> bytes:
-        """Hand over the messages at the beginning of the data, and return what follows them.
-
-        The beginning of another one stays in the buffer.
-        """
-        at = 0
-        while (verb := data[at : at + 4]) in _WORDS:
-            line_end = data.find(b"\r\n", at)
-            words = data[at : line_end if line_end >= 0 else at].split(b" ")
-            extra = len(words) - _WORDS[verb]
-            if extra not in (0, 1):
-                break
-            sid = words[2]
-            take = self._takers.get(int(sid)) if sid.isdigit() else None
-            if take is None or int(sid) not in self._connection._subs:
-                break
-            start = line_end + 2
-            body, end = start + (int(words[-2]) if verb == b"HMSG" else 0), start + int(words[-1])
-            if end + 2 > len(data):
-                self.buf += data[at:]
-                return b""
-            take(words[1], words[3] if extra else b"", data[body:end], data[start:body])
-            at = end + 2
-        return data[at:]
 
 
 def encode_message(payload: bytes, headers: Mapping[str, str]) -> bytes:

@@ -44,6 +44,7 @@ class ReplySender:
                     self._connection.post_payload(reply_to.encode(), reply.payload)
             except NatsError as error:
                 log.warning("sending an answer failed: %r", error)
+        self._connection.send_posted()
 
     async def flush(self) -> None:
         """Return when all queued answers were sent."""

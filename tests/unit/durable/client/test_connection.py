@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -122,6 +123,45 @@ async def test_messages_are_handed_over_whole_however_they_arrive(
     queue = taker.connection._subs[8]._pending_queue
     queued = [queue.get_nowait().data for _ in range(queue.qsize())]
     assert queued == [data for sid, _, data, _ in messages if sid == 8]
+
+
+@given(MESSAGES, st.lists(st.integers(1, 40), min_size=1, max_size=5), st.lists(st.booleans(), min_size=1, max_size=5))
+async def test_messages_that_a_socket_delivers_are_handed_over_whole_and_the_others_keep_their_order(
+    messages: list[tuple[int, bytes, bytes, bool]], sizes: list[int], turns: list[bool]
+) -> None:
+    taker, reader = Taker(), asyncio.StreamReader()
+    taker.connection._ps.read_from(reader)
+    wire = b"".join(
+        b"MSG s %d %s%d\r\n%s\r\n" % (sid, reply and reply + b" ", len(data), data) for sid, reply, data, _ in messages
+    )
+
+    async def read_on() -> None:
+        if reader._buffer:  # type: ignore[attr-defined]
+            await taker.connection._ps.parse(await reader.read(1000))
+
+    at = 0
+    while at < len(wire):
+        size = sizes[at % len(sizes)]
+        reader.feed_data(wire[at : at + size])
+        at += size
+        if turns[at % len(turns)]:
+            await read_on()
+    await read_on()
+
+    assert taker.taken == [(b"s", reply, data, b"") for sid, reply, data, _ in messages if sid == 7]
+    queue = taker.connection._subs[8]._pending_queue
+    queued = [queue.get_nowait().data for _ in range(queue.qsize())]
+    assert queued == [data for sid, _, data, _ in messages if sid == 8]
+
+
+def test_a_message_is_handed_over_as_soon_as_the_socket_has_it() -> None:
+    taker, reader = Taker(), asyncio.StreamReader(loop=asyncio.new_event_loop())
+    taker.connection._ps.read_from(reader)
+
+    reader.feed_data(b"MSG s 7 2\r\nhi\r\n")
+
+    assert taker.taken == [(b"s", b"", b"hi", b"")]
+    assert not reader._buffer  # type: ignore[attr-defined]
 
 
 async def _ignore_ping() -> None: ...
