@@ -112,6 +112,8 @@ class TypeCatalogue:
         self._announced: dict[str, Announced] = {}
         # The descriptions of those that are served, or were within the last day.
         self._types: dict[str, TypeDescription] = {}
+        # Of each type, the names of the methods that need no credential.
+        self._open: dict[str, frozenset[str]] = {}
         self._loaded = asyncio.Event()
         self.generation = 0
 
@@ -162,9 +164,8 @@ class TypeCatalogue:
 
     def is_open(self, type: str, method: str | None = None) -> bool:
         """True if a method of the type, or a certain one, needs no credential."""
-        found = self._types.get(type)
-        methods = found.methods if found is not None else ()
-        return any(not each.needs_credential for each in methods if method in (None, each.name))
+        found = self._open.get(type)
+        return bool(found) if found is None or method is None else method in found
 
     async def wait_until_loaded(self) -> None:
         """Return once the bucket has been read."""
@@ -210,6 +211,11 @@ class TypeCatalogue:
         self._types = {name: found.description for name, found in self._announced.items() if found.at > since}
         if self._types != before:
             self.generation += 1
+            self._open = {name: _open_methods(type) for name, type in self._types.items()}
+
+
+def _open_methods(description: TypeDescription) -> frozenset[str]:
+    return frozenset(each.name for each in description.methods if not each.needs_credential)
 
 
 def find_method(description: TypeDescription | None, name: str) -> Method | None:

@@ -57,8 +57,13 @@ def _check_encoding(headers: dict[bytes, bytes]) -> None:
         raise Failure("unsupported-media-type", "send the body without a content encoding", field="Content-Encoding")
 
 
-async def read(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
-    """Return the whole body. Raises `too-large` as soon as it exceeds `limit` bytes."""
+async def read(headers: dict[bytes, bytes], receive: Receive, limit: int, *, has_arrived: bool = False) -> bytes:
+    """Return the whole body. Raises `too-large` as soon as it exceeds `limit` bytes.
+
+    Nothing waits for a body that `has_arrived`.
+    """
+    if has_arrived:
+        return await _read(headers, receive, limit)
     try:
         async with asyncio.timeout(BODY_WITHIN):
             return await _read(headers, receive, limit)

@@ -1,4 +1,4 @@
-"""The part of a connection that an endpoint with an endless response uses."""
+"""The parts of a connection that endpoints use."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ End = Literal["gone", "draining"]
 
 class Connection(Protocol):
     """A client's connection."""
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if all requests that have begun to arrive are complete."""
 
     def watch(self, ended: Callable[[End], None] | None) -> None:
         """Call `ended` when the client disconnects, or when the server drains and waits for the response."""

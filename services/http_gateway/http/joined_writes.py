@@ -26,6 +26,11 @@ class JoinedWrites:
             self._loop.call_soon(self._flush)
         self._written.append(data)
 
+    def write_whole(self, response: bytes) -> None:
+        """Write a response to which nothing will be added in this round."""
+        self._flush()
+        self._transport.write(response)
+
     def write_eof(self) -> None:
         self._flush()
         self._transport.write_eof()

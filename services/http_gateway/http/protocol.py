@@ -22,13 +22,16 @@ import select
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Literal, NamedTuple, NoReturn, cast
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.observability import metrics, request_ids
 
 from .connection import CONNECTION, End
+from .cycle import Cycle
 from .joined_writes import JoinedWrites
 from .responses import POLICY, PRIVATE, SECURITY
 
@@ -76,6 +79,8 @@ class ProblemProtocol(HttpToolsProtocol):
     _unsent = 0
     _ended: Callable[[End], None] | None = None
     _draining = False
+    # When the last response ended.
+    _idle_since = 0.0
 
     def __init__(self, *args: Any, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -90,6 +95,10 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def cut(self) -> None:
         self.transport.abort()
+
+    @property
+    def is_quiet(self) -> bool:
+        return not self._part
 
     # What the server and the transport call
 
@@ -123,6 +132,8 @@ class ProblemProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_timer()
         self._end_write_timer()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
         self._tell_end("gone")
 
@@ -135,9 +146,31 @@ class ProblemProtocol(HttpToolsProtocol):
         self._tell_end("draining")
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self._draining and not self.transport.is_closing():
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._watch_idleness(self._limits.idle)
+        if self._draining:
             self._linger()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that is idle for too long. One timer lasts for many requests."""
+        is_used = self._part or self._unparsed or self._is_awaited()
+        since = self.loop.time() if is_used else self._idle_since
+        left = since + self._limits.idle - self.loop.time()
+        if left > 0:
+            self._watch_idleness(left)
+        elif not self.transport.is_closing():
+            self.transport.close()
+
+    def _unset_keepalive_if_required(self) -> None:
+        pass
 
     # What the parser calls
 
@@ -159,11 +192,35 @@ class ProblemProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._end_timer()
         self._check_head()
-        super().on_headers_complete()
+        existing, self.cycle = self.cycle, self._new_cycle()
+        if existing is None or existing.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
         self._part, self._unparsed = "body", 0
-        if self._draining or self.parser.should_upgrade():
-            # After an upgrade, the parser takes what follows for another protocol, which the gateway doesn't speak.
-            self.cycle.keep_alive = False
+
+    def _new_cycle(self) -> Cycle:
+        scope, parser, url = cast(dict[str, Any], self.scope), self.parser, httptools.parse_url(self.url)
+        version, path = parser.get_http_version(), url.path.decode("ascii")
+        scope["method"], scope["http_version"] = parser.get_method().decode("ascii"), version
+        scope["path"], scope["raw_path"] = unquote(path) if "%" in path else path, url.path
+        scope["query_string"] = url.query or b""
+        # After an upgrade, the parser takes what follows for another protocol, which the gateway doesn't speak.
+        closes = self._draining or version == "1.0" or not parser.should_keep_alive() or parser.should_upgrade()
+        return Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=not closes,
+            on_response=self.on_response_complete,
+        )
 
     def on_body(self, body: bytes) -> None:
         super().on_body(body)
@@ -248,6 +305,9 @@ class ProblemProtocol(HttpToolsProtocol):
     def _holds_back(self) -> bool:
         """True if the client has to wait until the application reads."""
         return self.flow.read_paused or self.cycle.waiting_for_100_continue
+
+    def _watch_idleness(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _watch_writes(self) -> None:
         self._unsent = self.transport.get_write_buffer_size()

@@ -112,7 +112,9 @@ class HttpRequest:
         Raises `unsupported-media-type` and `too-large`.
         """
         bodies.check_media_type(self.headers, patches)
-        self.content = await bodies.read(self.headers, self._receive, limit)
+        connection: Connection | None = self.scope.get(CONNECTION)
+        has_arrived = connection is not None and connection.is_quiet
+        self.content = await bodies.read(self.headers, self._receive, limit, has_arrived=has_arrived)
         return self.content
 
     def check_lines(self, limit: int) -> None:

@@ -15,10 +15,9 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple, Protocol, Self, TypedDict, TypeVar, Unpack, overload
+from typing import Any, Protocol, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 from nats.aio.client import Client
@@ -29,9 +28,11 @@ from nats.errors import MaxPayloadError
 from aidevos.contracts import envelope, subjects
 from aidevos.contracts.errors import Failure
 from aidevos.durable.base.backoff import Backoff
+from aidevos.durable.base.shared_timers import SharedTimers
 from aidevos.durable.client.connection import Connection
 from aidevos.durable.client.history import ObjectHistory
 from aidevos.durable.client.reference import refer
+from aidevos.durable.client.replies import Replies, Reply
 from aidevos.durable.client.types import TypeDirectory
 from aidevos.observability import tracing
 
@@ -47,8 +48,6 @@ FIRST_ATTEMPT = 0.5
 # The server counts headers towards its payload limit and closes the connection of a client that exceeds it.
 HEADERS_ROOM = 32 * 1024
 NO_ANSWER = "no process answered before the deadline"
-# How the headers of the server's own reply begin, and what is in those of a failure.
-_UNTAKEN, _FAILED = b"NATS/1.0 503", b"\r\n%s:" % envelope.ERROR_CODE.encode()
 # Answers of a process that doesn't own the object, or no longer does. The owner's answer may still arrive.
 _NOT_THE_LAST_WORD = frozenset({"unavailable", "moved"})
 
@@ -188,11 +187,13 @@ class DurableObjectClient:
         self._ids = RequestIds(now)
         self._inbox = ""
         self._tokens = itertools.count()
-        self._waiting: dict[bytes, _Replies] = {}
+        self._waiting: dict[bytes, Replies] = {}
 
     async def start(self) -> None:
         """Open the inbox for replies. Call it once, before the first request."""
         self._inbox = self._connection.new_inbox() + "."
+        self._loop = asyncio.get_running_loop()
+        self._timers = SharedTimers(self._loop)
         subject, connection = self._inbox + "*", self._connection
         if isinstance(connection, Connection):
             await connection.hand_over(subject, "", self._on_reply)
@@ -275,12 +276,12 @@ class DurableObjectClient:
             self._ids.settle(number, target)
 
     async def _attempt_until(self, subject: str, payload: bytes, headers: dict[str, str], wait: float) -> bytes:
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         began = loop.time()
         end = began + wait
         inbox = f"{self._inbox}{next(self._tokens):x}"
         key = inbox.encode()
-        replies = self._waiting[key] = _Replies(loop)
+        replies = self._waiting[key] = Replies(loop, self._timers)
         attempt, patience = 0, min(FIRST_ATTEMPT, self._attempt_timeout)
         detail = ""
         try:
@@ -314,77 +315,14 @@ class DurableObjectClient:
 
     async def _on_message(self, message: Msg) -> None:
         """Take a reply from a connection that hands over no messages."""
-        self._on_reply(message.subject.encode(), b"", *_Reply.of(message))
+        self._on_reply(message.subject.encode(), b"", *Reply.of(message))
 
     def _on_reply(self, subject: bytes, reply: bytes, payload: bytes, headers: bytes) -> None:
         replies = self._waiting.get(subject)
         if replies is not None:
-            replies.put(_Reply(payload, headers))
-
-
-class _Reply(NamedTuple):
-    """A reply as it arrives."""
-
-    payload: bytes
-    headers: bytes
-
-    @classmethod
-    def of(cls, message: Msg) -> Self:
-        """Return a reply that nats-py has parsed."""
-        return cls(message.data, _encode_headers(message.headers or {}))
-
-    @property
-    def is_untaken(self) -> bool:
-        """True if the reply comes from the server, because nobody subscribes to the request's subject."""
-        return self.headers.startswith(_UNTAKEN) and not self.payload
-
-    @property
-    def failure(self) -> Failure | None:
-        """The failure that the headers report, or None if the reply is a result."""
-        if not self.headers:
-            return None
-        if self.is_untaken:
-            return Failure("unavailable", "no process serves this object at the moment")
-        return Failure.decode(self.payload) if _FAILED in self.headers else None
-
-
-class _Replies:
-    """The replies to one request, in the order of their arrival."""
-
-    __slots__ = ("_arrived", "_loop", "_waiter")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._arrived: deque[_Reply] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-
-    def put(self, reply: _Reply) -> None:
-        self._arrived.append(reply)
-        self._wake()
-
-    async def next(self, seconds: float) -> _Reply | None:
-        """Return the next reply, or None if none arrives within these seconds."""
-        if not self._arrived:
-            self._waiter = self._loop.create_future()
-            timer = self._loop.call_later(seconds, self._wake)
-            try:
-                await self._waiter
-            finally:
-                timer.cancel()
-                self._waiter = None
-        return self._arrived.popleft() if self._arrived else None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-
-def _encode_headers(headers: Mapping[str, str]) -> bytes:
-    """Return headers as they arrive, with the status that nats-py has found in their first line."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([f"NATS/1.0 {headers.get('Status', '')}", *lines, "\r\n"]).encode() if headers else b""
+            replies.put(Reply(payload, headers))
 
 
 def failure_of(message: Msg) -> Failure | None:
     """Return the failure that a reply's headers report, or None if the reply is a result."""
-    return _Reply.of(message).failure
+    return Reply.of(message).failure
