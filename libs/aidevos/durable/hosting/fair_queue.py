@@ -11,30 +11,22 @@ from collections.abc import Iterator
 
 
 class Arrival:
-    """A request as it was read, at `arrived` seconds on the event loop's clock. It may wait until `refuse_at`."""
+    """A request as it was read, at `arrived` seconds on the event loop's clock.
 
-    __slots__ = ("arrived", "caller", "data", "headers", "refuse_at", "refused", "reply", "subject", "target")
+    In a queue, it belongs to its `caller` and to its `target`, and may wait until `refuse_at`.
+    """
 
-    def __init__(
-        self,
-        subject: bytes,
-        reply: bytes,
-        data: bytes,
-        headers: bytes,
-        *,
-        caller: bytes,
-        target: bytes,
-        arrived: float,
-        patience: float,
-    ) -> None:
+    __slots__ = ("arrived", "caller", "data", "headers", "refuse_at", "refused", "reply", "size", "subject", "target")
+
+    def __init__(self, subject: bytes, reply: bytes, data: bytes, headers: bytes, arrived: float) -> None:
         self.subject = subject
         self.reply = reply
         self.data = data
         self.headers = headers
+        self.size = len(data) + len(headers)
         self.arrived = arrived
-        self.refuse_at = arrived + patience
-        self.caller = caller
-        self.target = target
+        self.caller = self.target = b""
+        self.refuse_at = arrived
         self.refused = False
 
 

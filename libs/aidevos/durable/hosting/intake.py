@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import chain
 
 from aidevos.contracts import envelope
 from aidevos.durable.hosting.fair_queue import Arrival, FairQueue, Flows
@@ -69,6 +70,8 @@ class Intake:
         self._room_bytes = room_bytes
         self._default_deadline = default_deadline
         self._loop = asyncio.get_running_loop()
+        # While few requests arrive, all of them are dispatched in the next turn of the loop, and need no queue.
+        self._few: list[Arrival] = []
         self._queue = FairQueue()
         self._unanswered = 0
         self._unanswered_bytes = 0
@@ -83,24 +86,44 @@ class Intake:
     def receive(self, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         """Dispatch a request soon, or refuse it."""
         self._arrived += 1
-        caller, target = _credential(headers), subject[: subject.rfind(b".")]
-        flows = self._queue.of(caller)
-        wait, size = self._expected_wait(flows, target), len(data) + len(headers)
-        if self._unanswered >= self._room_for(flows, target) or self._unanswered_bytes + size > self._room_bytes:
-            self._refuse(reply, wait)
+        item = Arrival(subject, reply, data, headers, self._loop.time())
+        if self._queue.length or len(self._few) >= MANY:
+            self._line_up()
+            self._receive(item)
+        elif self._has_room(item, self._room):
+            self._few.append(item)
+            self._accept(item)
+        else:
+            self._refuse(reply, 0.0)
+
+    def _receive(self, item: Arrival) -> None:
+        """Put a request into the queue, or refuse it."""
+        _address(item)
+        flows = self._queue.of(item.caller)
+        wait, patience = self._expected_wait(flows, item.target), self._patience(item.headers)
+        if not self._has_room(item, self._room_for(flows, item.target)) or (wait > SHORT and wait > patience):
+            self._refuse(item.reply, wait)
             return
-        patience = self._patience(headers)
-        if wait > SHORT and wait > patience:
-            self._refuse(reply, wait)
-            return
+        item.refuse_at = item.arrived + patience
+        self._queue.put(item)
+        self._accept(item)
+
+    def _has_room(self, item: Arrival, room: float) -> bool:
+        return self._unanswered < room and self._unanswered_bytes + item.size <= self._room_bytes
+
+    def _accept(self, item: Arrival) -> None:
         self._unanswered += 1
-        self._unanswered_bytes += size
-        now = self._loop.time()
-        self._queue.put(
-            Arrival(subject, reply, data, headers, caller=caller, target=target, arrived=now, patience=patience)
-        )
+        self._unanswered_bytes += item.size
         if not self._working:
             self._start()
+
+    def _line_up(self) -> None:
+        """Put the few requests into the queue, because there are more."""
+        for item in self._few:
+            _address(item)
+            item.refuse_at = item.arrived + self._patience(item.headers)
+            self._queue.put(item)
+        self._few.clear()
 
     def close(self) -> None:
         """Count no request as pending any more: nobody waits for an answer of this host."""
@@ -109,11 +132,11 @@ class Intake:
     def settle(self, item: Arrival) -> None:
         """Give up the room of a request that was answered."""
         self._unanswered -= 1
-        self._unanswered_bytes -= len(item.data) + len(item.headers)
+        self._unanswered_bytes -= item.size
 
     async def join(self, prefix: bytes = b"") -> None:
         """Return when no request waits on a subject that begins with `prefix`."""
-        while any(item.subject.startswith(prefix) for item in self._queue):  # noqa: ASYNC110
+        while any(item.subject.startswith(prefix) for item in chain(self._few, self._queue)):  # noqa: ASYNC110
             await asyncio.sleep(JOIN_EVERY)
 
     def _expected_wait(self, flows: Flows | None, target: bytes) -> float:
@@ -146,8 +169,10 @@ class Intake:
             self._refuse_late(now)
         busy, self._arrived = self._arrived > MANY, 0
         if self._is_congested():
+            self._line_up()
             self._loop.call_later(PACE, self._work)
             return
+        self._dispatch_few(now)
         while self._queue.length:
             for item in self._queue.take(FEW if busy else QUANTUM):
                 self._dispatched += 1
@@ -159,6 +184,16 @@ class Intake:
             self._loop.call_soon(self._work)
         else:
             self._working = False
+
+    def _dispatch_few(self, began: float) -> None:
+        few, self._few = self._few, []
+        for place, item in enumerate(few):
+            if place % QUANTUM == QUANTUM - 1 and self._loop.time() - began > SLICE:
+                self._few = few[place:] + self._few
+                self._line_up()
+                return
+            self._dispatched += 1
+            self._dispatch(item)
 
     def _measure(self, now: float) -> None:
         elapsed = now - self._measured_at
@@ -172,6 +207,11 @@ class Intake:
                 item.refused = True
                 self.settle(item)
                 self._refuse(item.reply, self._queue.length / self._rate)
+
+
+def _address(item: Arrival) -> None:
+    """Note whose request it is, and to which object."""
+    item.caller, item.target = _credential(item.headers), item.subject[: item.subject.rfind(b".")]
 
 
 def _credential(headers: bytes) -> bytes:

@@ -9,16 +9,9 @@ from aidevos.durable.hosting.fair_queue import Arrival, FairQueue
 
 
 def arrival(caller: str, target: str, number: int = 0) -> Arrival:
-    return Arrival(
-        b"",
-        b"%d" % number,
-        b"",
-        b"",
-        caller=caller.encode(),
-        target=target.encode(),
-        arrived=0.0,
-        patience=1.0,
-    )
+    made = Arrival(b"", b"%d" % number, b"", b"", 0.0)
+    made.caller, made.target = caller.encode(), target.encode()
+    return made
 
 
 def test_a_caller_with_one_request_waits_for_one_turn_of_a_caller_with_many() -> None:

@@ -56,6 +56,32 @@ async def test_what_arrives_is_dispatched(setup: Setup) -> None:
     assert setup.refused == []
 
 
+async def test_requests_keep_their_order_when_few_become_many(setup: Setup) -> None:
+    for number in range(2 * intakes.MANY):
+        setup.send("a", "o", data=b"%d" % number)
+    await asyncio.wait_for(setup.intake.join(), 5)
+    for number in range(3):
+        setup.send("a", "o", data=b"%d" % number)
+    await asyncio.wait_for(setup.intake.join(), 5)
+
+    order = [*range(2 * intakes.MANY), *range(3)]
+    assert [item.data for item in setup.begun] == [b"%d" % number for number in order]
+
+
+async def test_few_requests_make_room_for_other_work_after_a_moment(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intakes, "SLICE", -1.0)
+    for number in range(intakes.MANY):
+        setup.send("a", f"o{number}")
+
+    await asyncio.sleep(0)
+    begun = len(setup.begun)
+    await asyncio.wait_for(setup.intake.join(), 5)
+
+    assert begun < len(setup.begun) == intakes.MANY
+
+
 async def test_requests_count_as_pending_until_they_are_answered(setup: Setup) -> None:
     for _ in range(3):
         setup.send("a", "o")
