@@ -53,7 +53,7 @@ async def main() -> None:
     async with AsyncExitStack() as stack:
         dog = watchdog.Watchdog(pulse, limit)
         stop_on_signals(stack, dog)
-        await stack.enter_async_context(background(pulse.run()))
+        await stack.enter_async_context(background(pulse.run))
         stack.enter_context(dog)
         kit = await stack.enter_async_context(ObjectKit(Mill))
         await kit.call("mill", "m", "grind", how=how)

@@ -22,6 +22,7 @@ from typing import IO
 import msgspec
 
 from aidevos.contracts.health import PartProblem
+from aidevos.durable.base.beats import until_beat
 
 log = logging.getLogger(__name__)
 FOLDER, SUFFIX = "run", ".process"
@@ -108,7 +109,7 @@ async def keep_present(file: IO[bytes] | None, describe: Callable[[], Presence])
             os.pwrite(file.fileno(), text, 0)
             os.ftruncate(file.fileno(), len(text))
             written = text
-        await asyncio.sleep(BEAT_EVERY)
+        await asyncio.sleep(until_beat(BEAT_EVERY))
 
 
 def find_processes(home: Path) -> list[Seen]:

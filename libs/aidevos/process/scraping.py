@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet import FIGURES, BusyObject, ProcessFigures, ProcessMetrics
+from aidevos.durable.base.beats import until_beat
 from aidevos.durable.client.connection import Connection, is_inbox
 from aidevos.observability import metrics
 from aidevos.observability.exposition import OPENMETRICS, shares
@@ -106,8 +107,9 @@ class GatewayAnswers:
 async def _measure_lag() -> None:
     """Measure how late the event loop is, until cancelled."""
     while True:
-        due = perf_counter() + LAG_EVERY
-        await asyncio.sleep(LAG_EVERY)
+        pause = until_beat(LAG_EVERY)
+        due = perf_counter() + pause
+        await asyncio.sleep(pause)
         LOOP_LAG.observe(max(0.0, perf_counter() - due))
 
 

@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coro
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
+import uvloop
+
 from aidevos.contracts import subjects
 from aidevos.contracts.built_in import BUILT_IN
 from aidevos.contracts.fleet_events import FLEET_EVENTS
@@ -84,7 +86,7 @@ async def open_lease_connection(
     settings: Settings, name: str, *, on_disconnect: Callable[[], None], on_reconnect: Callable[[], None]
 ) -> AsyncIterator[LeaseConnection]:
     """Connect to the leases from a thread of their own, in which `on_disconnect` runs. Raises `SettingsError`."""
-    loop, thread = asyncio.get_running_loop(), LoopThread("lease")
+    loop, thread = asyncio.get_running_loop(), LoopThread("lease", uvloop.new_event_loop)
     async with AsyncExitStack() as stack:
         stack.callback(thread.close)
         connection = await thread.run(

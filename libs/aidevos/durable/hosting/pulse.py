@@ -10,9 +10,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from aidevos.durable.base.beats import until_beat
 from aidevos.observability.slow_log import slow_log
 
-BEAT_EVERY = 0.4
+BEAT_EVERY = 0.5
 # Longest time between two looks at the pulse that counts as a stall. After a longer one, the watching thread itself
 # did not run either.
 LONGEST_STEP = 1.0
@@ -28,8 +29,9 @@ class Pulse:
         """Beat until cancelled."""
         while True:
             self.beats += 1
-            due = time.perf_counter() + BEAT_EVERY
-            await asyncio.sleep(BEAT_EVERY)
+            pause = until_beat(BEAT_EVERY)
+            due = time.perf_counter() + pause
+            await asyncio.sleep(pause)
             slow_log.note_lag(time.perf_counter() - due)
 
 

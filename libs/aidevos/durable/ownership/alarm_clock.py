@@ -18,6 +18,7 @@ from functools import partial
 
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import ALARM, EXPIRE
+from aidevos.durable.base.beats import until_beat
 from aidevos.durable.objects.alarm import EXPIRY, Scheduled
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.store.port import StoreError
@@ -139,9 +140,9 @@ class AlarmClock:
         loop = asyncio.get_running_loop()
         while True:
             self._rescheduled.clear()
-            wait = LONGEST_SLEEP
+            wait = longest = until_beat(LONGEST_SLEEP)
             if await self._ring_all_due():
-                wait = min(max(self._schedule.next_at() - self._environment.clock.now(), 0.0), LONGEST_SLEEP)
+                wait = min(max(self._schedule.next_at() - self._environment.clock.now(), 0.0), longest)
             timer = loop.call_later(wait, self._rescheduled.set)
             await self._rescheduled.wait()
             timer.cancel()

@@ -13,6 +13,7 @@ import logging
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from aidevos.durable.base.beats import until_beat
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.lifecycle import WAKE_LIMIT, Lifecycle
 from aidevos.durable.store.port import StoreError
@@ -37,10 +38,12 @@ class Housekeeping:
     async def keep_sweeping(self) -> None:
         """Hibernate objects until cancelled."""
         while True:
-            await asyncio.sleep(SWEEP_PAUSE)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._residents.pressed.wait(), SWEEP_EVERY - SWEEP_PAUSE)
+                async with asyncio.timeout(until_beat(SWEEP_EVERY)):
+                    await self._residents.pressed.wait()
             await self._lifecycle.sweep()
+            if self._residents.pressed.is_set():
+                await asyncio.sleep(SWEEP_PAUSE)
 
     async def keep_scanning(self) -> None:
         """Wake objects with unsent entries until cancelled.
