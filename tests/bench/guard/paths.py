@@ -18,46 +18,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import uvloop
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.subscription import Subscription
 
 from aidevos.contracts import envelope
 from aidevos.contracts.data import ITEM_TYPE, item_object
-from aidevos.contracts.rate_limits import QUOTA_TYPE, QuotaSlice
-from aidevos.durable.access.admission import Admission
 from aidevos.durable.access.authenticator import trusted_headers
-from aidevos.durable.access.limiter import RateLimiter
 from aidevos.durable.base import slices
 from aidevos.durable.client.connection import Connection, encode_message
-from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import Document, Find
 from aidevos.observability.slow_log import slow_log
-from aidevos.security.key_ring import SigningKey
-from aidevos.security.tokens import TokenIssuer, TokenVerifier
 from aidevos.settings import load
 from aidevos.testing import ObjectKit
 from services.data_storage.service import service as data_storage
-from services.http_gateway.bootstrap import build
-from services.http_gateway.catalogue import TypeCatalogue
-from services.http_gateway.declared_routes import RouteTable
-from services.http_gateway.forwarder import Forwarder
 from services.objects.counter import Counter
 from tests.bench.guard.driver import DrivenStore, stored
+from tests.bench.guard.processes import AT_ONCE, host_command, host_query, serve_http
+from tests.bench.guard.stand_ins import ITEM, AnsweringClient, Run, admission_of, gateway
 
 # The C function that runs a path: the interpreter's operator `@`, which nothing else here uses. Callgrind counts what
 # happens inside it.
 MARK = "PyNumber_MatrixMultiply"
 READY = "ready"
-ISSUER = "http://127.0.0.1:8080"
 OBJECTS = 64
 TOKENS = 40
 PAGE = 20
-ITEM = {"name": "thing 7", "price": 7, "tags": ["red", "round"], "size": {"w": 10, "h": 2.5}}
-UNUSED: Any = None
-Run = Callable[[], Awaitable[object]]
 
 
 class HotPath(NamedTuple):
@@ -90,13 +76,13 @@ async def read_request(stack: AsyncExitStack) -> Run:
 
 async def check_token(stack: AsyncExitStack) -> Run:
     """Authenticate a caller whose token this process knows."""
-    admission, tokens = _admission(1)
+    admission, tokens = admission_of(1)
     return _call(lambda: admission.authenticate(tokens[0], "127.0.0.1"))
 
 
 async def verify_token(stack: AsyncExitStack) -> Run:
     """Verify a token that this process sees for the first time."""
-    admission, tokens = _admission(TOKENS)
+    admission, tokens = admission_of(TOKENS)
     unseen = iter(tokens)
     return _call(lambda: admission.authenticate(next(unseen), "127.0.0.1"))
 
@@ -171,7 +157,7 @@ async def read_item(stack: AsyncExitStack) -> Run:
 
 
 async def _serve(verb: str, path: str, body: bytes = b"") -> Run:
-    app, token = await _gateway()
+    app, token = await gateway(AnsweringClient())
     headers = [(b"host", b"bench"), (b"authorization", token.encode()), (b"content-length", b"%d" % len(body))]
     if body:
         headers.append((b"content-type", b"application/json"))
@@ -206,51 +192,6 @@ async def _serve(verb: str, path: str, body: bytes = b"") -> Run:
     return run
 
 
-async def _gateway() -> tuple[Any, str]:
-    """Return the gateway's application and an administrator's header."""
-    settings = msgspec.structs.replace(load({}), rate_limit=1_000_000, rate_burst=10_000_000)
-    client: Any = _AnsweringClient()
-    admission, tokens = _admission(1)
-    catalogue = TypeCatalogue(UNUSED)
-    catalogue._types = {"counter": DurableObjectRegistry([Counter]).types["counter"].description}
-    app = build(
-        settings,
-        UNUSED,
-        Forwarder(client, lambda: "", settings),
-        catalogue,
-        admission,
-        RateLimiter(settings, client, lambda: ""),
-        RouteTable(is_awaited=False),
-        UNUSED,
-        UNUSED,
-        UNUSED,
-        UNUSED,
-    )
-    return app, tokens[0]
-
-
-class _AnsweringClient:
-    """A client of objects that has every answer at once."""
-
-    async def request(self, subject: str, payload: bytes, **options: Any) -> bytes:
-        if subject.startswith(f"do.{QUOTA_TYPE}."):
-            return msgspec.json.encode(QuotaSlice(taken=10**9, remaining=10**9, reset=1.0, retry=0.0))
-        if subject.startswith(f"do.{ITEM_TYPE}."):
-            shown = {"collection": "things", "id": "i7", "data": ITEM, "version": 3, "owner": "admin"}
-            return msgspec.json.encode(shown)
-        return b"7"
-
-
-def _admission(tokens: int) -> tuple[Admission, list[str]]:
-    """Return an admission, and the headers of an administrator with that many tokens."""
-    key = SigningKey("guard", Ed25519PrivateKey.from_private_bytes(bytes(range(32))))
-    verifier = TokenVerifier(lambda: {key.id: key.private.public_key()}, ISSUER)
-    verifier.set_roles({})
-    issuer = TokenIssuer(key, ISSUER)
-    issued = [f"Bearer {issuer.issue('guard', roles=('admin',), lifetime=86_400.0)}" for _ in range(tokens)]
-    return Admission(verifier, UNUSED, lambda: ""), issued
-
-
 def _call(function: Callable[[], object]) -> Run:
     async def run() -> object:
         return function()
@@ -268,6 +209,9 @@ PATHS = {
     "page of 20 items": HotPath(show_page, 20),
     "gateway, call of an object": HotPath(call_object, 100),
     "gateway, read of an item": HotPath(read_item, 100),
+    "gateway, from HTTP to HTTP": HotPath(serve_http, 25, AT_ONCE),
+    "host, query over NATS": HotPath(host_query, 25, AT_ONCE),
+    "host, command over NATS": HotPath(host_command, 25, AT_ONCE),
 }
 
 
