@@ -15,6 +15,7 @@ from aidevos.contracts import projects
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT, OlderPage, StoredObject
 from aidevos.durable.objects.registry import ObjectType
+from aidevos.durable.store.codec import STATE_DEPTH
 from aidevos.durable.store.conditions import COMPARISONS, And, Compare, Condition, Operator
 from aidevos.durable.store.mongo_filter import compile_condition
 from aidevos.durable.store.port import Document
@@ -55,6 +56,8 @@ def parse_where(wanted: dict[str, Any]) -> Condition:
 
 def _tests(wanted: dict[str, Any]) -> Iterator[Condition]:
     for path, tests in wanted.items():
+        if path.count(".") >= STATE_DEPTH:
+            raise ValueError("a path is longer than any in a state")
         for operator, value in (tests if isinstance(tests, dict) else {"eq": tests}).items():
             if operator not in COMPARISONS:
                 raise ValueError(f"{operator!r} is none of {', '.join(COMPARISONS)}")

@@ -95,7 +95,16 @@ async def test_conditions_and_projects_choose_objects() -> None:
 
 
 @pytest.mark.parametrize(
-    "where", [{"size": {"near": 1}}, {"$where": 1}, {"a..b": 1}, {"size": {"gt": [1]}}, {"size": 2**63}, {"": 1}]
+    "where",
+    [
+        {"size": {"near": 1}},
+        {"$where": 1},
+        {"a..b": 1},
+        {"size": {"gt": [1]}},
+        {"size": 2**63},
+        {"": 1},
+        {".".join("a" * 99): 1},
+    ],
 )
 async def test_a_condition_that_is_none_is_refused(where: dict[str, Any]) -> None:
     async with ObjectKit(Note) as kit:
