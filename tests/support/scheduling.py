@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from functools import cache
 from pathlib import Path
@@ -14,8 +13,6 @@ from xdist.scheduler import LoadScopeScheduling
 SHARED_SERVICES = "tests/e2e"
 # A test with a larger timeout, in seconds, counts as long.
 LONG = 120
-# Tests wait for a third of their time, for processes that start, leases that lapse, and events.
-PROCESSES_FOR_EACH_CORE = 1.5
 # Each process starts its own servers, which take about 1 GiB of memory.
 MOST_PROCESSES = 8
 
@@ -34,8 +31,8 @@ def _has_module_fixture(path: str) -> bool:
 
 
 def processes() -> int:
-    """Return the number of processes: three for two cores. More would make each other wait until tests time out."""
-    return min(math.ceil(PROCESSES_FOR_EACH_CORE * len(os.sched_getaffinity(0))), MOST_PROCESSES)
+    """Return the number of processes: one per core. More would only make each other wait, until tests time out."""
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
 
 
 def weight(item: pytest.Item) -> int:
