@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
-from .joined_writes import JoinedWrites
 from .responses import Header
 
 # Headers that uvicorn itself has to understand.
@@ -56,7 +55,7 @@ class Cycle(RequestResponseCycle):
         if message.get("more_body") or len(body) != self.expected_content_length:
             self.transport.write(head)
             return False
-        cast(JoinedWrites, self.transport).write_whole(head + body)
+        self.transport.write(head + body)
         self.response_complete, self.expected_content_length = True, 0
         self.message_event.set()
         if not self.keep_alive:

@@ -15,18 +15,14 @@ LENGTH = (b"content-length", b"2")
 
 
 class Transport:
-    """A transport that records what is written, and how."""
+    """A transport that records what is written."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
-        self.whole: list[bytes] = []
         self.closed = False
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
-
-    def write_whole(self, data: bytes) -> None:
-        self.whole.append(data)
 
     def close(self) -> None:
         self.closed = True
@@ -50,8 +46,7 @@ async def test_a_response_of_known_length_leaves_in_one_piece() -> None:
 
     await respond(cycle, b"hi", (b"X-Own", b"1"), LENGTH)
 
-    assert transport.whole == [b"HTTP/1.1 200 OK\r\ndate: now\r\nx-own: 1\r\ncontent-length: 2\r\n\r\nhi"]
-    assert transport.written == []
+    assert transport.written == [b"HTTP/1.1 200 OK\r\ndate: now\r\nx-own: 1\r\ncontent-length: 2\r\n\r\nhi"]
     assert cycle.response_complete
     assert not transport.closed
 
@@ -61,7 +56,7 @@ async def test_a_connection_that_is_not_kept_says_so_and_closes() -> None:
 
     await respond(cycle_of(transport, keep_alive=False), b"hi", LENGTH)
 
-    assert b"\r\nconnection: close\r\n\r\nhi" in transport.whole[0]
+    assert b"\r\nconnection: close\r\n\r\nhi" in transport.written[0]
     assert transport.closed
 
 
@@ -73,7 +68,7 @@ async def test_no_header_can_break_a_response(header: tuple[bytes, bytes]) -> No
         with pytest.raises(RuntimeError):
             await respond(cycle_of(transport), b"hi", header, LENGTH)
 
-    assert transport.whole == transport.written == []
+    assert transport.written == []
 
 
 @pytest.mark.parametrize("body", [b"h", b"hi!"])
@@ -87,7 +82,7 @@ async def test_a_response_to_head_has_no_body() -> None:
 
     await respond(cycle_of(transport, "HEAD"), b"hi", LENGTH)
 
-    assert b"".join(transport.written + transport.whole).endswith(b"content-length: 2\r\n\r\n")
+    assert b"".join(transport.written).endswith(b"content-length: 2\r\n\r\n")
 
 
 async def test_a_body_in_parts_follows_its_head() -> None:

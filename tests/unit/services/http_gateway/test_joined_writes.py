@@ -47,16 +47,6 @@ async def test_what_is_written_in_one_round_of_the_loop_leaves_in_one_piece() ->
     assert recorder.done == [b"head body", b"next"]
 
 
-async def test_a_whole_response_leaves_at_once_after_what_was_written_before() -> None:
-    recorder: Any = Recorder()
-    joined = JoinedWrites(recorder)
-
-    joined.write(b"first")
-    joined.write_whole(b"second")
-
-    assert recorder.done == [b"first", b"second"]
-
-
 async def test_what_was_written_leaves_before_the_connection_closes() -> None:
     recorder: Any = Recorder()
     joined = JoinedWrites(recorder)
