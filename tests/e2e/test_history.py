@@ -7,32 +7,20 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import httpx2
-import nats
 import pymongo
 import pytest
 
 from aidevos import DurableObjectClient, Failure
-from aidevos.contracts import subjects
 from tests.support.host_processes import client, eventually
-from tests.support.world import World, start
+from tests.support.sheets import serving_sheets
+from tests.support.world import World
 
 
 @pytest.fixture(scope="module")
 def sheets(world: World) -> Iterator[None]:
     """Serve the type `sheet`."""
-    host = start(world.servers, "tests.support.sheet_host", "objects", world.database, AIDEVOS_IDLE_AFTER="1")
-    yield
-    host.terminate()
-    host.wait(20)
-    asyncio.run(_forget_type(world))
-
-
-async def _forget_type(world: World) -> None:
-    """Leave the announcements of the shared services as they were."""
-    connection = await nats.connect(world.servers.nats_url("fleet"))
-    bucket = subjects.TYPES_BUCKET
-    await connection.jetstream().purge_stream(f"KV_{bucket}", subject=f"$KV.{bucket}.sheet")
-    await connection.close()
+    with serving_sheets(world):
+        yield
 
 
 @pytest.fixture

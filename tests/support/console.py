@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import httpx2
 import pytest
 from selenium.common.exceptions import (
     NoSuchElementException,
@@ -18,6 +21,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from tests.support.browser import Browsers, complaints, forget, requested
+from tests.support.http import blocking_http_client
+from tests.support.people import PASSWORD
+from tests.support.world import World
+
 AXE = Path(__file__).parent.parent.parent / "clients/console/node_modules/axe-core/axe.min.js"
 # The browser may run in a container that has no files of the test's.
 CHOOSE_FILE = """
@@ -28,6 +36,25 @@ field.dispatchEvent(new Event("change", {bubbles: true}))
 """
 WITHIN = 15.0
 POLL = 0.05
+
+
+class People(NamedTuple):
+    """An administrator, and the API with the same rights."""
+
+    name: str
+    api: httpx2.Client
+
+    def find(self, name: str) -> dict[str, Any]:
+        """Return the user of this name."""
+        (user,) = self.api.get(f"/users?q={name}").raise_for_status().json()["items"]
+        return dict(user)
+
+
+class Visit(NamedTuple):
+    """An administrator who is logged in to the console."""
+
+    admin: People
+    console: Console
 
 
 class Console:
@@ -59,6 +86,14 @@ class Console:
         # The driver's own way to read it takes the browser ten times as long.
         return str(self.browser.execute_script("return document.body.innerText"))
 
+    @property
+    def focused(self) -> WebElement:
+        return self.browser.switch_to.active_element
+
+    def type(self, *keys: str) -> None:
+        """Press keys where the focus is."""
+        self.focused.send_keys(*keys)
+
     def press(self, label: str, within: str = "") -> None:
         """Press the button, or follow the link, with exactly this text; the last one, which a dialog is."""
         scope = f"{within}//" if within else "//"
@@ -67,7 +102,7 @@ class Console:
 
     def fill(self, label: str, text: str) -> None:
         """Replace what is in the field with this label."""
-        field = self._field(label)
+        field = self.field(label)
         field.clear()
         field.send_keys(text)
 
@@ -84,7 +119,7 @@ class Console:
     def choose(self, label: str, option: str) -> None:
         def pick() -> bool:
             try:
-                Select(self._field(label)).select_by_visible_text(option)
+                Select(self.field(label)).select_by_visible_text(option)
             except NoSuchElementException:
                 return False
             return True
@@ -107,12 +142,24 @@ class Console:
             pytest.fail(f"not within {WITHIN:.0f} s; the page {self.browser.current_url} shows:\n{self.text}")
 
     def violations(self) -> list[str]:
-        """Return what axe has against the open page."""
+        """Return what axe has against the open page in both colour schemes, which differ in colours alone."""
         self.browser.execute_script(AXE.read_text())
-        found = self.browser.execute_async_script(
-            "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then(done)"
-        )
+        found = self._run_axe("{resultTypes: ['violations']}")
+        self._prefer("dark")
+        try:
+            return [*found, *self._run_axe("{runOnly: ['color-contrast']}")]
+        finally:
+            self._prefer("light")
+
+    def _run_axe(self, options: str) -> list[str]:
+        found = self.browser.execute_async_script(f"const done = arguments[0]; axe.run({options}).then(done)")
         return [f"{each['id']}: {each['nodes'][0]['html'][:200]}" for each in found["violations"]]
+
+    def _prefer(self, scheme: str) -> None:
+        # A transition would show colours that belong to neither scheme.
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        preferred = {"features": [{"name": name, "value": value} for name, value in features.items()]}
+        self.browser.execute("executeCdpCommand", {"cmd": "Emulation.setEmulatedMedia", "params": preferred})
 
     def _click(self, path: str) -> bool:
         shown = [element for element in self.browser.find_elements(By.XPATH, path) if element.is_displayed()]
@@ -124,7 +171,7 @@ class Console:
             return False
         return True
 
-    def _field(self, label: str) -> WebElement:
+    def field(self, label: str) -> WebElement:
         """Return the last shown field whose label begins with this text."""
         path = f"//label[starts-with(normalize-space(), {_quote(label)})]"
 
@@ -140,6 +187,50 @@ class Console:
 
         found: WebElement = self.until(find)
         return found
+
+
+@contextmanager
+def visiting(browsers: Browsers, world: World) -> Iterator[Visit]:
+    """Log in to the console as a new administrator."""
+    browser = browsers.open()
+    browser.set_window_size(1280, 900)
+    try:
+        with blocking_http_client(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as api:
+            admin = People(register(api, "admin"), api)
+            forget(browser)
+            console = Console(browser, world.url)
+            console.open()
+            console.log_in(admin.name, PASSWORD)
+            yield Visit(admin, console)
+    finally:
+        browser.quit()
+
+
+@contextmanager
+def checked(console: Console) -> Iterator[Console]:
+    """Check that meanwhile no text ran as a script, and none was kept from it by the policy alone."""
+    requested(console.browser)
+    complaints(console.browser)
+    yield console
+    assert complaints(console.browser) == []
+    assert console.browser.execute_script("return window.pwned") is None
+
+
+def register(api: httpx2.Client, *roles: str, full_name: str = "") -> str:
+    """Register a user with these roles, and return the name."""
+    name = f"u{secrets.token_hex(6)}"
+    person = {"username": name, "email": f"{name}@example.org", "password": PASSWORD, "full_name": full_name}
+    made = api.post("/auth/register", json=person).raise_for_status().json()
+    api.put(f"/users/{made['id']}", json={"full_name": full_name, "roles": roles}).raise_for_status()
+    return name
+
+
+def post(api: httpx2.Client, path: str, **body: Any) -> Any:
+    return api.post(path, json=body).raise_for_status().json()
+
+
+def new_name() -> str:
+    return f"n{secrets.token_hex(6)}"
 
 
 def _quote(text: str) -> str:

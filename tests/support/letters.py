@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import msgspec
+import nats
 from nats.aio.client import Client
 
 from aidevos.contracts import envelope, subjects
@@ -39,6 +40,14 @@ async def bury(world: World, connection: Client, id: str, subject: str, **change
     )
     assert envelope.ERROR_CODE not in (reply.headers or {}), reply.data
     return made
+
+
+async def bury_letters(world: World, *names: str, **changed: Any) -> None:
+    """Bury a letter to the counter of each name."""
+    connection = await nats.connect(world.servers.nats_url("client"))
+    for name in names:
+        await bury(world, connection, name, **{"subject": f"do.counter.{name}.increment", **changed})
+    await connection.close()
 
 
 async def read_until(

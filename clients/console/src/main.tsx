@@ -3,8 +3,8 @@
 import "@picocss/pico/css/pico.min.css";
 import "./style.css";
 import { render, type FunctionComponent } from "preact";
-import { useEffect, useState } from "preact/hooks";
-import { LocationProvider, Route, Router } from "preact-iso";
+import { useEffect, useErrorBoundary, useState } from "preact/hooks";
+import { LocationProvider, Route, Router, useLocation } from "preact-iso";
 import { Menu, Palette } from "./navigation";
 import { Account } from "./pages/account";
 import { Audit } from "./pages/audit";
@@ -53,12 +53,33 @@ const PAGES: [string, FunctionComponent][] = [
   ["/console/account", Account],
 ];
 
+/** Return a page that begins anew at each address, so that it shows nothing of another one. */
+function keyed(Content: FunctionComponent): FunctionComponent {
+  return function Keyed() {
+    return <Content key={useLocation().path} />;
+  };
+}
+
+const ROUTES = PAGES.map(([path, component]) => <Route key={path} path={path} component={keyed(component)} />);
+
+/** The page at this address, or why it can't be shown. */
+function Pages() {
+  const [error, reset] = useErrorBoundary();
+  if (error !== undefined) return <Failed error={error} onRetry={reset} />;
+  return <Router onRouteChange={focusContent}>{[...ROUTES, <Route key="default" default component={Missing} />]}</Router>;
+}
+
 function Missing() {
   return (
     <Page title={texts.product}>
       <p>{texts.notFound}</p>
     </Page>
   );
+}
+
+/** Let the keyboard go on in the new page, where the menu or a link has led to. */
+function focusContent() {
+  document.getElementById("content")?.focus({ preventScroll: true });
 }
 
 function Frame() {
@@ -74,15 +95,13 @@ function Frame() {
   }, []);
   return (
     <LocationProvider scope="/console">
+      <a class="skip" href="#content">
+        {texts.skip}
+      </a>
       <div class="frame">
         <Menu onSearch={() => setSearches(true)} />
-        <main id="content">
-          <Router>
-            {[
-              ...PAGES.map(([path, component]) => <Route key={path} path={path} component={component} />),
-              <Route key="default" default component={Missing} />,
-            ]}
-          </Router>
+        <main id="content" tabIndex={-1}>
+          <Pages />
         </main>
       </div>
       {searches && <Palette onClose={() => setSearches(false)} />}

@@ -132,9 +132,10 @@ export function Palette({ onClose }: { onClose: () => void }) {
     onClose();
     route(hit.path);
   };
-  const submit = (event: SubmitEvent) => {
+  const submit = async (event: SubmitEvent) => {
     event.preventDefault();
-    go(hits?.[chosen]);
+    // What is shown may still belong to a former text.
+    go((await find(text.trim()))[chosen]);
   };
   const move = (event: KeyboardEvent) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
@@ -144,7 +145,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
   };
   return (
     <Modal title={texts.search} onClose={onClose}>
-      <form onSubmit={submit}>
+      <form onSubmit={(event) => void submit(event)}>
         <input
           type="text"
           autofocus

@@ -60,7 +60,7 @@ export function Account() {
       </section>
       <section>
         <h2>{t.erase}</h2>
-        <Form submit={t.erase} onSubmit={erase} fields={[PASSWORD]} />
+        <Form submit={t.erase} kind="danger" onSubmit={erase} fields={[PASSWORD]} />
       </section>
     </Page>
   );

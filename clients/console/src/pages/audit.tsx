@@ -16,7 +16,7 @@ const OF_USERS = /^(user|login|logout|mfa|password|session|auth)\b/;
 /** What an action was about: a user by name, or the ID of something else. */
 function Target({ of: { action, target } }: { of: Entry }) {
   if (OF_USERS.test(action)) return <UserName id={target} />;
-  return action.startsWith("project.") ? <a href={`/console/projects/${encodeURIComponent(target)}`}>{target}</a> : <>{target || texts.none}</>;
+  return action.startsWith("project.") ? <a href={`/console/projects/${encodeURIComponent(target)}`}>{target}</a> : <span>{target || texts.none}</span>;
 }
 
 const COLUMNS: Column<Entry>[] = [

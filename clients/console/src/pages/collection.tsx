@@ -22,7 +22,7 @@ const PREVIEW = 120;
 
 export function CollectionPage() {
   const { params } = useRoute();
-  const name = decodeURIComponent(params.collection ?? "");
+  const name = params.collection ?? "";
   const path = `/data/collections/${encodeURIComponent(name)}`;
   const { query, route } = useLocation();
   const [turn, setTurn] = useState(0);
@@ -72,7 +72,7 @@ export function CollectionPage() {
           { name: "sort", label: t.sort, hint: t.sortHint, value: query.sort ?? "" },
         ]}
       />
-      <PagedTable load={pagesOf<Item>(path, { filter: query.filter, sort: query.sort })} keys={[path, query.filter, query.sort, turn]} columns={columns} caption={t.items} empty={t.noItems} />
+      <PagedTable load={pagesOf<Item>(path, { filter: query.filter, sort: query.sort })} keys={[path, query.filter, query.sort]} turn={turn} columns={columns} caption={t.items} empty={t.noItems} />
       {opened && <Editor path={path} item={opened === "new" ? undefined : opened} onClose={close} />}
       {configures && <Configuration path={path} onClose={() => setConfigures(false)} />}
     </Page>
@@ -103,7 +103,7 @@ function Editor({ path, item, onClose }: { path: string; item: Item | undefined;
       {item && past && <Past path={itemPath} item={item} onRestored={onClose} />}
       {item && (
         <footer>
-          <button type="button" class="secondary" onClick={() => setPast(!past)}>
+          <button type="button" class="secondary" aria-expanded={past} onClick={() => setPast(!past)}>
             {t.history}
           </button>
           <button type="button" class="danger" onClick={() => ask(t.removeItem(item.id), texts.delete, remove)}>

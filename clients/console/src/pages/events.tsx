@@ -26,8 +26,8 @@ export function EventList({ following, empty }: { following: Following; empty: s
   );
 }
 
-/** The object that an event came from, whose source is `/durable-objects/<type>:<id>` or the like. */
-function Source({ of }: { of: string }) {
+/** The object that something came from: `/durable-objects/<type>:<id>`, `<type>:<id>` or the like. */
+export function Source({ of }: { of: string }) {
   const id = of.split("/").pop() ?? of;
   return id.includes(":") ? <a href={objectUrl(id)}>{id}</a> : <>{of}</>;
 }

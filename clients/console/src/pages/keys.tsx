@@ -68,7 +68,7 @@ export function ApiKeys() {
   ];
   return (
     <Page title={t.title} actions={<button type="button" onClick={() => setCreates(true)}>{t.new}</button>}>
-      <PagedTable load={pagesOf<Key>("/api-keys")} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Key>("/api-keys")} keys={[]} turn={turn} columns={columns} caption={t.title} empty={t.empty} />
       {may("tokens:manage") && <Tokens />}
       {creates && (
         <Modal title={t.new} onClose={() => setCreates(false)}>
@@ -114,7 +114,7 @@ function Tokens() {
   return (
     <section aria-label={t.tokens}>
       <h2>{t.tokens}</h2>
-      <PagedTable load={pagesOf<Token>("/access-tokens")} keys={[turn]} columns={columns} caption={t.tokens} empty={t.tokensEmpty} />
+      <PagedTable load={pagesOf<Token>("/access-tokens")} keys={[]} turn={turn} columns={columns} caption={t.tokens} empty={t.tokensEmpty} />
     </section>
   );
 }

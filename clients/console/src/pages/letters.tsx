@@ -60,7 +60,7 @@ export function DeadLetters() {
           { name: "source", label: t.source, hint: texts.objects.openHint },
         ]}
       />
-      <PagedTable load={pagesOf<Letter>("/dead-letters", filter)} keys={[JSON.stringify(filter), turn, latest?.dead_letters]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Letter>("/dead-letters", filter)} keys={[JSON.stringify(filter)]} turn={[turn, latest?.dead_letters].join()} columns={columns} caption={t.title} empty={t.empty} />
       {opened && <Opened id={opened} onClose={() => setOpened(undefined)} />}
     </Page>
   );

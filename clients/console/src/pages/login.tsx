@@ -52,7 +52,7 @@ export function Login() {
   return (
     <Box title={registers ? t.register : t.title}>
       {registers ? (
-        <Form key="register" fields={[NAME, ...extra, { ...PASSWORD, autocomplete: "new-password" }]} submit={t.register} onSubmit={register} />
+        <Form key="register" fields={[{ ...NAME, label: texts.users.username }, ...extra, { ...PASSWORD, autocomplete: "new-password" }]} submit={t.register} onSubmit={register} />
       ) : (
         <Form key="login" fields={[NAME, PASSWORD]} submit={t.submit} onSubmit={logIn} />
       )}
@@ -67,6 +67,7 @@ function Box({ title, children }: { title: string; children: preact.ComponentChi
   return (
     <main class="login">
       <article>
+        <p class="muted">{texts.product}</p>
         <h1>{title}</h1>
         {children}
       </article>

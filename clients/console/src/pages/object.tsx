@@ -22,7 +22,7 @@ const t = texts.objects;
 
 export function ObjectPage() {
   const { params } = useRoute();
-  const object = decodeURIComponent(params.object ?? "");
+  const object = params.object ?? "";
   const [type = "", id = ""] = object.split(/:(.*)/s);
   const path = `/durable-objects/${encodeURIComponent(object)}`;
   const shown = useLoad(() => readObject(path), [path]);

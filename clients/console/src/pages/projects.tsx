@@ -119,7 +119,7 @@ function Tasks({ path }: { path: string }) {
           { name: "kind", label: t.kind },
         ]}
       />
-      <PagedTable load={pagesOf<Task>(`${path}/tasks`, { sort: "-created_at", ...filter })} keys={[path, JSON.stringify(filter), turn]} columns={columns} caption={t.tasks} empty={t.noTasks} />
+      <PagedTable load={pagesOf<Task>(`${path}/tasks`, { sort: "-created_at", ...filter })} keys={[path, JSON.stringify(filter)]} turn={turn} columns={columns} caption={t.tasks} empty={t.noTasks} />
       {creates && (
         <Modal title={t.newTask} onClose={() => setCreates(false)}>
           <Form submit={texts.create} onSubmit={create} onCancel={() => setCreates(false)}>

@@ -32,7 +32,7 @@ export function Roles() {
     });
   const columns: Column<Role>[] = [
     { title: t.name, show: (role) => (role.builtin ? role.name : <Link text={role.name} onOpen={() => setEdited(role)} />) },
-    { title: t.allows, show: (role) => role.permissions.join(", ") },
+    { title: t.allows, show: (role) => role.permissions.join(", ") || texts.none },
     { title: t.description, show: (role) => role.description },
     {
       title: texts.actions,
@@ -47,7 +47,7 @@ export function Roles() {
   const role = edited === "new" ? undefined : edited;
   return (
     <Page title={t.title} actions={<button type="button" onClick={() => setEdited("new")}>{t.new}</button>}>
-      <PagedTable load={pagesOf<Role>("/roles")} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Role>("/roles")} keys={[]} turn={turn} columns={columns} caption={t.title} empty={t.empty} />
       {edited && (
         <Modal title={role?.name ?? t.new} onClose={close}>
           <Form submit={texts.save} onSubmit={save} onCancel={close}>

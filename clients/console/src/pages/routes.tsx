@@ -53,7 +53,7 @@ export function Routes() {
   const shown = route ? bodyOf(route) : EXAMPLE;
   return (
     <Page title={t.title} actions={<button type="button" onClick={() => setEdited("new")}>{t.new}</button>}>
-      <PagedTable load={pagesOf<Route>("/routes")} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Route>("/routes")} keys={[]} turn={turn} columns={columns} caption={t.title} empty={t.empty} />
       {edited && (
         <Modal title={route?.path ?? t.new} onClose={close}>
           <Form submit={texts.save} onSubmit={save} onCancel={close}>

@@ -33,7 +33,7 @@ export function Users() {
         onChange={(values) => route(`/console/users?${new URLSearchParams(queryOf(values))}`)}
         fields={[
           { name: "q", label: t.query, value: query.q ?? "" },
-          { name: "role", label: t.roles, value: query.role ?? "" },
+          { name: "role", label: texts.projects.role, value: query.role ?? "" },
           { name: "status", label: t.status, type: "select", options: ["", "active", "deactivated"], value: query.status ?? "" },
         ]}
       />

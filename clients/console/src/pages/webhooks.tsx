@@ -65,7 +65,7 @@ export function Webhooks() {
   ];
   return (
     <Page title={t.title} actions={<button type="button" onClick={() => setEdited("new")}>{t.new}</button>}>
-      <PagedTable load={pagesOf<Hook>("/webhooks")} keys={[turn]} columns={columns} caption={t.title} empty={t.empty} />
+      <PagedTable load={pagesOf<Hook>("/webhooks")} keys={[]} turn={turn} columns={columns} caption={t.title} empty={t.empty} />
       {edited && <HookForm hook={edited === "new" ? undefined : edited} onSave={save} onClose={close} />}
       {secret && (
         <Modal title={t.secret} onClose={() => setSecret("")}>
@@ -114,8 +114,8 @@ function reasonOf({ status, attempts }: Delivery): string {
 function Deliveries({ hook, onClose }: { hook: Hook; onClose: () => void }) {
   const [turn, setTurn] = useState(0);
   const path = `/webhooks/${hook.id}/deliveries`;
-  const replay = (delivery: Delivery) =>
-    call("POST", `${path}/${delivery.id}/replay`).then(() => setTurn((before) => before + 1));
+  const reload = () => setTurn((before) => before + 1);
+  const replay = (delivery: Delivery) => call("POST", `${path}/${delivery.id}/replay`).then(reload);
   const columns: Column<Delivery>[] = [
     { title: t.at, show: (delivery) => <Time at={delivery.created_at} /> },
     { title: t.event, show: (delivery) => delivery.event_type },
@@ -126,7 +126,10 @@ function Deliveries({ hook, onClose }: { hook: Hook; onClose: () => void }) {
   ];
   return (
     <Modal title={`${t.deliveries}: ${hook.url}`} onClose={onClose}>
-      <PagedTable load={pagesOf<Delivery>(path)} keys={[turn]} columns={columns} caption={t.deliveries} empty={t.noDeliveries} />
+      <button type="button" class="secondary" onClick={reload}>
+        {texts.refresh}
+      </button>
+      <PagedTable load={pagesOf<Delivery>(path)} keys={[]} turn={turn} columns={columns} caption={t.deliveries} empty={t.noDeliveries} />
     </Modal>
   );
 }

@@ -142,9 +142,12 @@ export function Copy({ text }: { text: string }) {
   return (
     <div class="copy">
       <code>{text}</code>
-      <button type="button" class="secondary" onClick={copy}>
-        {done ? texts.copied : texts.copy}
-      </button>
+      {/* Browsers give pages the clipboard only over HTTPS and from this machine. */}
+      {isSecureContext && (
+        <button type="button" class="secondary" onClick={copy}>
+          {done ? texts.copied : texts.copy}
+        </button>
+      )}
     </div>
   );
 }

@@ -52,5 +52,6 @@ export function Chart({ title, times, values }: { title: string; times: number[]
 }
 
 function round(value: number): string {
+  if (Number.isInteger(value)) return String(value);
   return value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : value.toPrecision(2);
 }

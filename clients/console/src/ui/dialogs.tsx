@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { texts } from "../texts";
 import { Failed } from "./basics";
 
@@ -36,17 +36,34 @@ export function tell(text: string, undo?: () => Promise<unknown>) {
   }, NOTE_FOR);
 }
 
+/** Give the focus back to the element that had it or, if that is gone, to the page. */
+function giveBack(before: Element | null) {
+  const target = before?.isConnected ? before : document.getElementById("content");
+  if (target instanceof HTMLElement) target.focus();
+}
+
 export function Modal({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
   const dialog = useRef<HTMLDialogElement>(null);
+  const id = useId();
   useEffect(() => {
+    const before = document.activeElement;
     dialog.current?.showModal();
+    dialog.current?.querySelector<HTMLElement>("form :is(input, select, textarea)")?.focus();
+    return () => giveBack(before);
   }, []);
+  /** Ask before Escape loses a text that was changed. */
+  const keep = (event: Event) => {
+    const fields = [...(dialog.current?.querySelectorAll("textarea") ?? [])];
+    if (event.target !== dialog.current || fields.every((field) => field.value === field.defaultValue)) return;
+    event.preventDefault();
+    ask(texts.discard, texts.close, async () => onClose());
+  };
   return (
-    <dialog ref={dialog} aria-labelledby="dialog-title" onClose={onClose}>
+    <dialog ref={dialog} aria-labelledby={id} onCancel={keep} onClose={onClose}>
       <article>
         <header>
           <button type="button" class="close" aria-label={texts.close} onClick={() => dialog.current?.close()} />
-          <h2 id="dialog-title">{title}</h2>
+          <h2 id={id}>{title}</h2>
         </header>
         {children}
       </article>

@@ -58,12 +58,15 @@ export function Field({ name, label, type = "text", value = "", hint, options = 
 export function Form({
   onSubmit,
   submit,
+  kind,
   children,
   fields = [],
   onCancel,
 }: {
   onSubmit: (values: FormData) => Promise<unknown>;
   submit: string;
+  /** "danger" for what can't be undone. */
+  kind?: "danger";
   children?: ComponentChildren;
   fields?: FieldProps[];
   onCancel?: () => void;
@@ -91,7 +94,7 @@ export function Form({
             {texts.cancel}
           </button>
         )}
-        <button type="submit" disabled={busy} aria-busy={busy}>
+        <button type="submit" class={kind} disabled={busy} aria-busy={busy}>
           {submit}
         </button>
       </footer>

@@ -1,8 +1,9 @@
 /** JSON values as a tree, and the differences of two of them. */
 
 import { texts } from "../texts";
+import { Empty } from "./basics";
 
-const OPEN_UP_TO = 2;
+const OPEN_UP_TO = 3;
 
 /** A value as a tree that folds. Every name and value is text, whatever it holds. */
 export function JsonTree({ value, depth = 0, name }: { value: unknown; depth?: number; name?: string }) {
@@ -57,8 +58,16 @@ function isObject(value: unknown): value is Record<string, unknown> {
 
 export function Differences({ before, after }: { before: unknown; after: unknown }) {
   const changes = differences(before, after);
+  if (changes.length === 0) return <Empty>{texts.differences.none}</Empty>;
   return (
     <table class="differences">
+      <thead>
+        <tr>
+          <th scope="col">{texts.differences.path}</th>
+          <th scope="col">{texts.differences.before}</th>
+          <th scope="col">{texts.differences.after}</th>
+        </tr>
+      </thead>
       <tbody>
         {changes.map((change) => (
           <tr>

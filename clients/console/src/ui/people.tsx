@@ -39,8 +39,9 @@ export function UserName({ id }: { id: string }) {
   );
 }
 
-/** Return the ID of a user who is named by ID or, by those who may read users, by username. */
+/** Return the ID of a user who is named by ID or, by those who may read users, by username; for nobody an empty text. */
 export async function findUser(text: string): Promise<string> {
+  if (!text) return "";
   if (text === me.value?.user.username) return me.value.user.id;
   if (USER_ID.test(text) || !may("users:read")) return text;
   const found = await call<PageOf<User>>("GET", `/users?q=${encodeURIComponent(text)}`);

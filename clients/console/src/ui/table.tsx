@@ -1,8 +1,8 @@
 /** Lists of the API as tables, page by page. */
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
-import type { Pages } from "../api";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { PageOf, Pages } from "../api";
 import { texts } from "../texts";
 import { Empty, Failed, Loading } from "./basics";
 
@@ -36,10 +36,21 @@ export function Table<T>({ columns, rows, caption }: { columns: Column<T>[]; row
   );
 }
 
-/** A list that loads its next page on demand, and begins anew when `keys` change. */
+/** Load the first pages of a list as one page. */
+async function loadPages<T>(load: Pages<T>, count: number): Promise<PageOf<T>> {
+  let page = await load();
+  for (let loaded = 1; loaded < count && page.next_cursor; loaded++) {
+    const next = await load(page.next_cursor);
+    page = { ...next, items: [...page.items, ...next.items] };
+  }
+  return page;
+}
+
+/** A list that loads its next page on demand. It begins anew when `keys` change, and is renewed when `turn` changes. */
 export function PagedTable<T>({
   load,
   keys,
+  turn,
   columns,
   caption,
   empty,
@@ -47,6 +58,7 @@ export function PagedTable<T>({
 }: {
   load: Pages<T>;
   keys: unknown[];
+  turn?: unknown;
   columns: Column<T>[];
   caption: string;
   empty: string;
@@ -55,34 +67,41 @@ export function PagedTable<T>({
   const [rows, setRows] = useState<T[]>();
   const [cursor, setCursor] = useState<string | null>();
   const [error, setError] = useState<unknown>();
-  const fetchPage = (from: string | undefined, before: T[], isCurrent = () => true) =>
-    load(from).then(
-      (page) => {
-        if (!isCurrent()) return;
-        const all = [...before, ...page.items];
-        setRows(all);
-        setCursor(page.next_cursor ?? null);
-        setError(undefined);
-        onLoad?.(all);
-      },
-      (failure: unknown) => isCurrent() && setError(failure),
-    );
-  const restart = () => {
+  const seen = useRef({ keys: "", pages: 1 });
+  const show = (page: PageOf<T>, before: T[]) => {
+    const all = [...before, ...page.items];
+    setRows(all);
+    setCursor(page.next_cursor ?? null);
+    setError(undefined);
+    onLoad?.(all);
+  };
+  const begin = () => {
     let current = true;
-    void fetchPage(undefined, [], () => current);
+    const now = JSON.stringify(keys);
+    // A list that is renewed keeps its length.
+    const pages = now === seen.current.keys ? seen.current.pages : 1;
+    seen.current = { keys: now, pages };
+    loadPages(load, pages).then(
+      (page) => current && show(page, []),
+      (failure: unknown) => current && setError(failure),
+    );
     return () => {
       current = false;
     };
   };
-  useEffect(restart, keys);
+  const more = (from: string) => {
+    seen.current.pages++;
+    load(from).then((page) => show(page, rows ?? []), setError);
+  };
+  useEffect(begin, [...keys, turn]);
   return (
     <>
-      {error !== undefined && <Failed error={error} onRetry={() => void restart()} />}
+      {error !== undefined && <Failed error={error} onRetry={() => void begin()} />}
       {rows === undefined && error === undefined && <Loading />}
       {rows?.length === 0 && <Empty>{empty}</Empty>}
       {rows && rows.length > 0 && <Table columns={columns} rows={rows} caption={caption} />}
       {cursor && (
-        <button type="button" class="secondary more" onClick={() => void fetchPage(cursor, rows ?? [])}>
+        <button type="button" class="secondary more" onClick={() => more(cursor)}>
           {texts.more}
         </button>
       )}
