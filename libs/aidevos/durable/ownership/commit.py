@@ -1,8 +1,9 @@
 """Group commit: the updates of many objects in one bulk write, with the output gate behind it.
 
 Promise: no reply and no outbox entry leaves before the commit that it shows is durable. While one bulk write is in
-progress, the next batch gathers, and all turns of one object since its last commit become one update. A type may set a
-least time between its bulk writes, for which commits gather as well.
+progress, the next batch gathers, and all turns of one object since its last commit become one update. After a larger
+bulk write, the next one waits for a moment. A type may set a least time between its bulk writes, for which commits
+gather as well.
 
 A commit that the fence refuses discards its activation and fails the waiting requests. A commit with an unknown
 outcome is resolved by a new claim, which fences every copy of the commit that may still arrive, and then by a read.
@@ -41,6 +42,9 @@ BATCH_BYTES = 32 * 1024 * 1024
 RESOLVE_FOR = 30.0
 BACKOFF = Backoff(0.05, 2.0)
 # Seconds after which delivered entries are cleared from their documents, unless a commit of the object does so before.
+# Seconds to wait for more commits if the last bulk write had more. The first of those that it has answered would
+# otherwise commit alone, and all others after it.
+GATHER = 0.001
 CLEAR_AFTER = 0.5
 
 
@@ -82,7 +86,7 @@ class GroupCommit:
         self._ready: dict[Activation, None] = {}
         self._task: asyncio.Task[None] | None = None
         self._to_clear: dict[Activation, None] = {}
-        self._in_progress = 0
+        self._in_progress = self._last_count = 0
         self._written = COMMITS.labels(type, "written")
 
     @property
@@ -114,8 +118,10 @@ class GroupCommit:
             while self._ready:
                 if self._interval:
                     await self._gather()
+                elif self._last_count > len(self._ready):
+                    await asyncio.sleep(GATHER)
                 batch = self._seal()
-                self._in_progress = len(batch)
+                self._in_progress = self._last_count = len(batch)
                 if batch:
                     outcomes, written = await self._apply([commit for _, commit in batch.values()])
                     self._count(outcomes)

@@ -226,8 +226,28 @@ async def test_a_commit_that_arrives_after_its_outcome_was_resolved_changes_noth
         assert store.documents["tally"]["a"]["state"]["value"] == 2
 
 
+async def test_after_a_larger_bulk_write_the_next_one_waits_for_more(
+    kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    commit: Any = kit.store.commit
+
+    async def count(type: str, commits: Any) -> Any:
+        sizes.append(len(commits))
+        return await commit(type, commits)
+
+    monkeypatch.setattr(kit.store, "commit", count)
+    await asyncio.gather(*(kit.call("tally", id, "add") for id in "abc"))
+
+    first = await begun(kit.call("tally", "a", "add"))
+    await asyncio.gather(first, *(kit.call("tally", id, "add") for id in "bc"))
+
+    assert sizes[-1] == 3
+
+
 async def test_one_unknown_outcome_does_not_hold_up_other_objects(kit: ObjectKit) -> None:
-    await asyncio.gather(*(kit.call("tally", id, "add") for id in "ab"))
+    for id in "ab":
+        await kit.call("tally", id, "add")
     kit.store.faults.append("fail")
     lost = await begun(kit.call("tally", "a", "add"))
     assert await kit.call("tally", "b", "add") == 2
