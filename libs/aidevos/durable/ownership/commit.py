@@ -41,10 +41,10 @@ SETTLED_AT_ONCE = 32
 BATCH_BYTES = 32 * 1024 * 1024
 RESOLVE_FOR = 30.0
 BACKOFF = Backoff(0.05, 2.0)
-# Seconds after which delivered entries are cleared from their documents, unless a commit of the object does so before.
 # Seconds to wait for more commits if the last bulk write had more. The first of those that it has answered would
 # otherwise commit alone, and all others after it.
 GATHER = 0.001
+# Seconds after which delivered entries are cleared from their documents, unless a commit of the object does so before.
 CLEAR_AFTER = 0.5
 
 
