@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +17,13 @@ running = partial(world.running, launch=spawn)
 
 
 class ProductionServers(Servers):
-    """Servers without the options that make tests fast or allow fail points."""
+    """Servers without the options that make tests fast or allow fail points, on the disk of the checkout.
+
+    What a sync costs is part of what is measured.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Path(tempfile.mkdtemp(prefix="bench-", dir=sys.prefix)))
 
     def _mongo_command(self, program: Path) -> list[str]:
         return mongo_server.command(program, self._settings)

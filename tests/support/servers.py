@@ -263,12 +263,12 @@ def find_server(
 class Servers:
     """NATS with the fleet's users, streams and buckets, and MongoDB as a replica set.
 
-    `home` holds the signing key. `mongo_url` is an administrator's URL, which may set fail points and use any
-    database.
+    `home` holds the signing key and all data; by default, it is in memory if there is room. `mongo_url` is an
+    administrator's URL, which may set fail points and use any database.
     """
 
-    def __init__(self) -> None:
-        self.home = temporary_folder("test")
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = home or temporary_folder("test")
         urls = {name: os.environ.get(name, "") for name in ("AIDEVOS_NATS_URL", "AIDEVOS_MONGO_URL")}
         self._settings = load(urls, home=self.home, nats_port=free_port(), mongo_port=free_port())
         self._secrets: Secrets = ensure_secrets(self.home)
