@@ -65,8 +65,10 @@ def fake_gateway() -> Iterator[FakeGateway]:
             parts = urlsplit(self.path)
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            values = [json.loads(line) for line in content.splitlines()] if content else [None]
-            body = values if "ndjson" in headers.get("content-type", "") else values[0]
+            if "ndjson" in headers.get("content-type", ""):
+                body = [json.loads(line) for line in content.splitlines()]
+            else:
+                body = json.loads(content) if content else None
             request = Request(self.command, parts.path, dict(parse_qsl(parts.query)), headers, body)
             status, value = gateway.answer(request)
             kind = "application/problem+json" if status >= 400 else "application/json"

@@ -102,7 +102,7 @@ async def test_commits_count_by_their_outcome_with_their_time_size_and_bytes(
     gate = asyncio.Event()
     kit.store.faults.append(gate)
     slow = await begun(kit.call("tally", "a", "add"))
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.05)
     gate.set()
     await slow
     kit.store.faults.append("lose")
