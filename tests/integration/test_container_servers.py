@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from testcontainers.core.config import testcontainers_config
 
-from tests.support.servers import ContainerServer, docker_answers
+from tests.support.servers import START_TIMEOUT, ContainerServer, docker_answers
 
 NO_CONTENT = ("start", "stop", "kill", "pause", "unpause")
 
@@ -133,4 +133,4 @@ def test_a_paused_server_goes_on_and_shuts_down_within_the_time_of_a_start(
     server.pause()
     server.stop()
     assert engine.status == "exited"
-    assert engine.stopped_within == 20
+    assert engine.stopped_within == START_TIMEOUT
