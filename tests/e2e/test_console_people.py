@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
-import pyotp
 import pytest
 from selenium.webdriver.remote.webelement import WebElement
 
@@ -21,10 +20,8 @@ from tests.support.receiver import Receiver
 from tests.support.world import World
 
 NAME = "<b>Ada</b>"
-NEXT_PASSWORD = "a kettle before dawn"
 # The status of a receiver that wants no further deliveries.
 GONE = 410
-QR_IS_SHOWN = "const qr = document.querySelector('img.qr'); return Boolean(qr?.complete && qr.naturalWidth > 0)"
 pytestmark = pytest.mark.timeout(240)
 
 
@@ -60,6 +57,43 @@ def test_a_project_runs_a_task_that_can_be_cancelled(console: Console, admin: Pe
     console.see_row("cancelled")
     console.press("Retry")
     console.see_row("queued")
+    console.press("Delete", "//td")
+    console.press("Delete", "//dialog")
+    console.see("No task matches")
+
+
+def test_a_project_is_renamed_and_its_webhook_secret_renewed(console: Console, admin: People) -> None:
+    name, about, lines = new_name(), new_name(), "one line\nand another"
+    path = f"/projects/{post(admin.api, '/projects', name=new_name(), description=lines)['id']}"
+
+    def read() -> tuple[str, str]:
+        project = admin.api.get(path).raise_for_status().json()
+        return project["name"], project["description"]
+
+    console.open(path)
+    console.press("Edit")
+    console.fill("Name", name)
+    console.press("Save", "//dialog")
+    console.until(lambda: console.all("h1")[0].text == name)
+    assert read() == (name, lines)
+    # A new member makes a new version, on which the next change is based.
+    console.fill("User (name or ID)", admin.name)
+    console.press("Save", "//section[@aria-label='Members']")
+    console.see_row(admin.name)
+    console.press("Edit")
+    console.fill("Description", about)
+    console.press("Save", "//dialog")
+    console.see(about)
+    assert read() == (name, about)
+    console.press("Webhook secret")
+    former = console.until(lambda: console.all("dialog .copy code"))[0].text
+    assert former == post(admin.api, f"{path}/webhook-secret")["secret"]
+    assert console.violations() == []
+    console.press("New secret", "//dialog")
+    console.press("New secret", "//dialog")
+    console.until(lambda: console.all("dialog .copy code")[0].text != former)
+    renewed = console.all("dialog .copy code")[0].text
+    assert renewed == post(admin.api, f"{path}/webhook-secret")["secret"]
 
 
 def test_a_task_that_has_failed_says_why_and_succeeds_when_tried_again(console: Console, admin: People) -> None:
@@ -218,6 +252,42 @@ def test_an_api_key_is_shown_once_and_revoked(console: Console, world: World) ->
         console.until(lambda: program.post(path, json=call).status_code == 401)
 
 
+def test_an_api_key_is_changed_and_keeps_its_secret(console: Console, admin: People, world: World) -> None:
+    name, renamed = new_name(), new_name()
+    limits, ends = {"rate": 5, "window": 0.5}, "2100-01-01T10:20:30Z"
+    pair = post(admin.api, "/auth/login", username=admin.name, password=PASSWORD)
+    body = {"name": name, "scopes": ["data:read", "users:read"], "limits": limits, "expires_at": ends}
+    own = {"Authorization": f"Bearer {pair['access_token']}"}
+    made = admin.api.post("/api-keys", json=body, headers=own).raise_for_status().json()
+    with blocking_http_client(base_url=world.url, timeout=20, headers={"X-Api-Key": made["key"]}) as program:
+
+        def permissions() -> list[str]:
+            answer = program.get("/auth/me")
+            return list(answer.json()["permissions"]) if answer.is_success else []
+
+        console.open("/keys")
+        console.press("Edit", f"//tr[td[normalize-space()='{name}']]")
+        console.fill("Name", renamed)
+        console.fill("Scopes", "users:read")
+        assert console.violations() == []
+        console.press("Save", "//dialog")
+        console.see_row(renamed)
+        changed = admin.api.get(f"/api-keys/{made['id']}").json()
+        # What was left alone has not changed, not even the seconds, which no field shows.
+        kept = ("hint", "owner", "limits", "expires_at", "allowed_addresses")
+        assert {field: changed[field] for field in kept} == {field: made[field] for field in kept}
+        console.until(lambda: permissions() == ["users:read"])
+        console.press("Edit", f"//tr[td[normalize-space()='{renamed}']]")
+        console.fill("Limit: requests", "")
+        console.fill("Only from these addresses", "203.0.113.0/24")
+        console.fill("Expires", "")
+        console.press("Save", "//dialog")
+        console.until(lambda: permissions() == [])
+        changed = admin.api.get(f"/api-keys/{made['id']}").json()
+        assert (changed["limits"], changed["expires_at"]) == (None, None)
+        assert changed["allowed_addresses"] == ["203.0.113.0/24"]
+
+
 def test_a_webhook_is_made_changed_and_its_secret_shown(console: Console, admin: People) -> None:
     url = f"https://example.org/{new_name()}"
     console.open("/webhooks")
@@ -356,55 +426,3 @@ def test_the_security_log_is_filtered(console: Console, admin: People) -> None:
 
 def outcomes(console: Console) -> list[str]:
     return [badge.text for badge in console.all("tbody .badge")]
-
-
-def test_a_user_registers_changes_the_password_and_logs_in_with_a_second_factor(
-    browsers: Browsers, world: World
-) -> None:
-    other = browsers.open()
-    other.set_window_size(1280, 900)
-    try:
-        console, name = Console(other, world.url), new_name()
-        console.open()
-        console.press("Create an account")
-        for label, text in (("Username", name), ("E-mail", f"{name}@example.org"), ("Password", PASSWORD)):
-            console.fill(label, text)
-        console.all("button[type=submit]")[0].click()
-        console.until(lambda: console.all("aside nav"))
-        console.press("Account")
-        console.see("Logins need the password alone.")
-        console.fill("New password", NEXT_PASSWORD)
-        console.all("input[name=password]")[0].send_keys(PASSWORD)
-        console.press("Save", "//section[h2='Password']")
-        console.see("The password is changed.")
-        console.all("input[name=password]")[1].send_keys(NEXT_PASSWORD)
-        console.press("Set up an authenticator app")
-        console.until(lambda: other.execute_script(QR_IS_SHOWN))
-        codes = pyotp.TOTP(console.all(".copy code")[0].text)
-        console.fill("Code", codes.now())
-        console.press("Confirm")
-        console.see("Recovery codes.")
-        recovery = console.all(".copy code")[0].text.split()[0]
-        console.see("Logins need a code")
-        console.press("Log out")
-        console.until(lambda: console.all("input[name=password]"))
-        console.fill("Username", name)
-        console.fill("Password", NEXT_PASSWORD)
-        console.press("Log in")
-        console.fill("Code", recovery)
-        console.press("Log in")
-        console.until(lambda: console.all("aside nav"))
-    finally:
-        other.quit()
-
-
-def test_the_profile_is_changed_and_erasing_the_account_asks_for_the_password(console: Console) -> None:
-    console.open("/account")
-    console.fill("Full name", NAME)
-    console.press("Save", "//form[.//label[normalize-space()='Full name']]")
-    console.see("Saved.")
-    console.fill("Current password", "wrong")
-    console.press("Erase my account")
-    console.press("Erase my account", "//dialog")
-    console.until(lambda: console.all("dialog [role=alert]"))
-    console.press("Cancel", "//dialog")

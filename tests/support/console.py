@@ -129,6 +129,10 @@ class Console:
     def all(self, selector: str) -> list[WebElement]:
         return self.browser.find_elements(By.CSS_SELECTOR, selector)
 
+    def find(self, path: str) -> list[WebElement]:
+        """Return the elements at this XPath."""
+        return self.browser.find_elements(By.XPATH, path)
+
     def until(self, condition: Callable[[], Any]) -> Any:
         def check(browser: Remote) -> Any:
             try:

@@ -53,6 +53,7 @@ async function send(request: Request): Promise<Response> {
 
 /** All requests that meet an ended access token share one renewal. */
 let renewal: Promise<boolean> | undefined;
+let renewals = 0;
 
 function renew(): Promise<boolean> {
   renewal ??= send(
@@ -61,8 +62,15 @@ function renew(): Promise<boolean> {
     .then((response) => response.ok)
     .finally(() => {
       renewal = undefined;
+      renewals++;
     });
   return renewal;
+}
+
+/** Return true if the session's access token is good, and was so before. */
+async function isAlive(before: number): Promise<boolean> {
+  const { ok } = await send(new Request("/auth/me"));
+  return ok && before === renewals;
 }
 
 /** Send a request with the session's cookies; renew the session once if its access token has ended. */
@@ -74,8 +82,11 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
     if (!SAFE.has(copy.method)) copy.headers.set("X-CSRF-Token", csrfToken());
     return send(copy);
   };
+  const before = renewals;
   const response = await attempt();
   if (response.status !== 401 || !csrfToken() || path.startsWith("/auth/login")) return response;
+  // Then a password or code in the request is wrong, which must not count twice.
+  if (await isAlive(before)) return response;
   if (await renew()) return attempt();
   onSignedOut();
   return response;
@@ -103,7 +114,8 @@ export async function call<T>(method: string, path: string, body?: unknown, head
   }
   const response = await request(path, init);
   if (!response.ok) throw await problemOf(response);
-  return (response.status === 204 ? undefined : await response.json()) as T;
+  const text = await response.text();
+  return (text ? JSON.parse(text) : undefined) as T;
 }
 
 /** Return a path with these parameters, without those that are empty. */

@@ -34,7 +34,7 @@ export const DESTINATIONS: Destination[] = [
   { path: "/console/limits", title: texts.limits.title, group: "people", needs: "limits:manage" },
   { path: "/console/audit", title: texts.audit.title, group: "people", needs: "audit:read" },
   { path: "/console/settings", title: texts.settings.title, group: "watch", needs: "fleet:read" },
-  { path: "/console/account", title: texts.account.title, group: "you" },
+  { path: "/console/account", title: texts.account.title, group: "you", also: "password e-mail second factor recovery codes" },
 ];
 
 function visible(): Destination[] {

@@ -4,6 +4,7 @@ import { loadSession } from "../session";
 import { texts } from "../texts";
 import { type FieldProps, Form } from "../ui/fields";
 import { textOf } from "../ui/values";
+import { Link } from "./letters";
 
 const t = texts.login;
 const NAME: FieldProps = { name: "username", label: t.username, required: true, autocomplete: "username" };
@@ -14,11 +15,21 @@ const PASSWORD: FieldProps = {
   required: true,
   autocomplete: "current-password",
 };
+const EMAIL: FieldProps = { name: "email", label: t.email, type: "email", required: true, autocomplete: "email" };
+const NEW_USER: FieldProps[] = [
+  { ...NAME, label: texts.users.username },
+  EMAIL,
+  { name: "full_name", label: t.fullName, autocomplete: "name" },
+  { ...PASSWORD, autocomplete: "new-password" },
+];
 const CODE: FieldProps = { name: "code", label: t.otp, hint: t.otpHint, required: true, autocomplete: "one-time-code" };
+
+type Mode = "login" | "register" | "forgot";
 
 export function Login() {
   const [challenge, setChallenge] = useState("");
-  const [registers, setRegisters] = useState(false);
+  const [mode, setMode] = useState<Mode>("login");
+  const [mailed, setMailed] = useState(false);
 
   const logIn = async (values: FormData) => {
     const body = { username: textOf(values, "username"), password: String(values.get("password")) };
@@ -42,23 +53,31 @@ export function Login() {
     await call("POST", "/auth/register", { username, email, full_name, password: String(values.get("password")) });
     await logIn(values);
   };
+  const show = (next: Mode) => {
+    setMode(next);
+    setMailed(false);
+  };
+  const mailLink = async (values: FormData) => {
+    await call("POST", "/auth/password/reset", { email: textOf(values, "email") });
+    show("login");
+    setMailed(true);
+  };
 
   if (challenge) return <Box title={t.title}>{<Form fields={[CODE]} submit={t.submit} onSubmit={verify} />}</Box>;
-  const extra: FieldProps[] = [
-    { name: "email", label: t.email, type: "email", required: true, autocomplete: "email" },
-    { name: "full_name", label: t.fullName, autocomplete: "name" },
-  ];
-  const other = () => setRegisters(!registers);
   return (
-    <Box title={registers ? t.register : t.title}>
-      {registers ? (
-        <Form key="register" fields={[{ ...NAME, label: texts.users.username }, ...extra, { ...PASSWORD, autocomplete: "new-password" }]} submit={t.register} onSubmit={register} />
+    <Box title={{ login: t.title, register: t.register, forgot: t.forgot }[mode]}>
+      {mailed && <p role="status">{t.mailed}</p>}
+      {mode === "login" && <Form key="login" fields={[NAME, PASSWORD]} submit={t.submit} onSubmit={logIn} />}
+      {mode === "register" && <Form key="register" fields={NEW_USER} submit={t.register} onSubmit={register} />}
+      {mode === "forgot" && <Form key="forgot" fields={[EMAIL]} submit={t.mailLink} onSubmit={mailLink} />}
+      {mode === "login" ? (
+        <div class="actions">
+          <Link text={t.register} onOpen={() => show("register")} />
+          <Link text={t.forgot} onOpen={() => show("forgot")} />
+        </div>
       ) : (
-        <Form key="login" fields={[NAME, PASSWORD]} submit={t.submit} onSubmit={logIn} />
+        <Link text={t.back} onOpen={() => show("login")} />
       )}
-      <button type="button" class="link" onClick={other}>
-        {registers ? t.haveAccount : t.register}
-      </button>
     </Box>
   );
 }

@@ -1,10 +1,10 @@
 import { useState } from "preact/hooks";
 import { useLocation, useRoute } from "preact-iso";
-import { call, pagesOf, type Schemas } from "../api";
+import { call, ifMatch, MERGE_PATCH, pagesOf, type Schemas } from "../api";
 import { may } from "../session";
 import { useChanges } from "../stream";
 import { texts } from "../texts";
-import { Action, Badge, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
+import { Action, Badge, Copy, kindOf, Page, Show, Time, useLoad } from "../ui/basics";
 import { ask, Modal, tell } from "../ui/dialogs";
 import { Field, Filters, Form } from "../ui/fields";
 import { JsonTree } from "../ui/json";
@@ -30,8 +30,7 @@ export function Projects() {
     { title: t.created, show: (project) => <Time at={project.created_at} /> },
   ];
   const create = async (values: FormData) => {
-    const body = { name: textOf(values, "name"), description: textOf(values, "description") };
-    route(`/console/projects/${(await call<Project>("POST", "/projects", body)).id}`);
+    route(`/console/projects/${(await call<Project>("POST", "/projects", projectOf(values))).id}`);
   };
   return (
     <Page title={t.title} actions={may("projects:create") && <button type="button" onClick={() => setCreates(true)}>{t.new}</button>}>
@@ -40,20 +39,28 @@ export function Projects() {
         fields={[{ name: "q", label: texts.search, value: query.q ?? "" }]}
       />
       <PagedTable load={pagesOf<Project>("/projects", { q: query.q })} keys={[query.q]} columns={columns} caption={t.title} empty={t.empty} />
-      {creates && (
-        <Modal title={t.new} onClose={() => setCreates(false)}>
-          <Form
-            submit={texts.create}
-            onSubmit={create}
-            onCancel={() => setCreates(false)}
-            fields={[
-              { name: "name", label: t.name, required: true },
-              { name: "description", label: t.description },
-            ]}
-          />
-        </Modal>
-      )}
+      {creates && <ProjectForm onSave={create} onClose={() => setCreates(false)} />}
     </Page>
+  );
+}
+
+function projectOf(values: FormData) {
+  return { name: textOf(values, "name"), description: textOf(values, "description") };
+}
+
+function ProjectForm({ of: project, onSave, onClose }: { of?: Project; onSave: (values: FormData) => Promise<void>; onClose: () => void }) {
+  return (
+    <Modal title={project?.name ?? t.new} onClose={onClose}>
+      <Form
+        submit={project ? texts.save : texts.create}
+        onSubmit={onSave}
+        onCancel={onClose}
+        fields={[
+          { name: "name", label: t.name, required: true, value: project?.name ?? "" },
+          { name: "description", label: t.description, type: "textarea", rows: 3, value: project?.description ?? "" },
+        ]}
+      />
+    </Modal>
   );
 }
 
@@ -62,6 +69,12 @@ export function ProjectPage() {
   const { route } = useLocation();
   const path = `/projects/${encodeURIComponent(params.project ?? "")}`;
   const project = useLoad(() => call<Project>("GET", path), [path]);
+  const [edits, setEdits] = useState(false);
+  const save = async (values: FormData) => {
+    await call("PATCH", path, projectOf(values), { ...MERGE_PATCH, ...ifMatch(project.data) });
+    setEdits(false);
+    project.reload();
+  };
   const remove = () =>
     ask(t.remove(project.data?.name ?? ""), texts.delete, async () => {
       await call("DELETE", path);
@@ -71,15 +84,45 @@ export function ProjectPage() {
     <Page
       title={project.data?.name ?? t.title}
       actions={
-        <button type="button" class="danger" onClick={remove}>
-          {texts.delete}
-        </button>
+        <>
+          <button type="button" class="secondary" disabled={!project.data} onClick={() => setEdits(true)}>
+            {texts.edit}
+          </button>
+          <WebhookSecret path={path} />
+          <button type="button" class="danger" onClick={remove}>
+            {texts.delete}
+          </button>
+        </>
       }
     >
       <Show of={project}>{(data) => <p>{data.description}</p>}</Show>
       <Tasks path={path} />
-      <Members path={path} />
+      <Members path={path} onChange={project.reload} />
+      {edits && project.data && <ProjectForm of={project.data} onSave={save} onClose={() => setEdits(false)} />}
     </Page>
+  );
+}
+
+/** A button that shows the secret with which receivers check what the project's tasks send. */
+function WebhookSecret({ path }: { path: string }) {
+  const [secret, setSecret] = useState("");
+  const show = async (renew: boolean) =>
+    setSecret((await call<Schemas["WebhookSecret"]>("POST", `${path}/webhook-secret`, { renew })).secret);
+  return (
+    <>
+      <Action label={t.secret} run={() => show(false)} />
+      {secret && (
+        <Modal title={t.secret} onClose={() => setSecret("")}>
+          <p>{t.secretAbout}</p>
+          <Copy key={secret} text={secret} />
+          <footer>
+            <button type="button" class="danger" onClick={() => ask(t.renewSecretWarning, t.renewSecret, () => show(true))}>
+              {t.renewSecret}
+            </button>
+          </footer>
+        </Modal>
+      )}
+    </>
   );
 }
 
@@ -135,8 +178,21 @@ function Tasks({ path }: { path: string }) {
 
 function TaskActions({ task, onDone }: { task: Task; onDone: () => void }) {
   const act = (verb: string) => call("POST", `/tasks/${task.id}/${verb}`).then(onDone);
-  if (task.status === "queued" || task.status === "running") return <Action label={t.cancelTask} run={() => act("cancel")} />;
-  return task.status === "succeeded" ? null : <Action label={t.retryTask} run={() => act("retry")} />;
+  const goesOn = task.status === "queued" || task.status === "running";
+  const remove = () =>
+    ask(t.removeTask(task.kind), texts.delete, async () => {
+      await call("DELETE", `/tasks/${task.id}`);
+      onDone();
+    });
+  return (
+    <div class="actions">
+      {goesOn && <Action label={t.cancelTask} run={() => act("cancel")} />}
+      {!goesOn && task.status !== "succeeded" && <Action label={t.retryTask} run={() => act("retry")} />}
+      <button type="button" class="danger" onClick={remove}>
+        {texts.delete}
+      </button>
+    </div>
+  );
 }
 
 function TaskDetails({ id, turn, onClose }: { id: string; turn: number; onClose: () => void }) {
@@ -159,18 +215,22 @@ function TaskDetails({ id, turn, onClose }: { id: string; turn: number; onClose:
   );
 }
 
-function Members({ path }: { path: string }) {
+function Members({ path, onChange }: { path: string; onChange: () => void }) {
   const members = useLoad(() => call<Schemas["MemberPage"]>("GET", `${path}/members`), [path]);
+  const reload = () => {
+    members.reload();
+    onChange();
+  };
   const set = async (values: FormData) => {
     const id = await findUser(textOf(values, "user"));
     await call("PUT", `${path}/members/${encodeURIComponent(id)}`, { role: textOf(values, "role") });
-    members.reload();
+    reload();
   };
   const remove = async (member: Member) => {
     const place = `${path}/members/${encodeURIComponent(member.user_id)}`;
     await call("DELETE", place);
-    members.reload();
-    tell(t.memberRemoved, () => call("PUT", place, { role: member.role }).then(members.reload));
+    reload();
+    tell(t.memberRemoved, () => call("PUT", place, { role: member.role }).then(reload));
   };
   const columns: Column<Member>[] = [
     { title: t.user, show: (member) => <UserName id={member.user_id} /> },

@@ -14,6 +14,8 @@ export interface FieldProps {
   hint?: string;
   required?: boolean;
   rows?: number;
+  /** The multiples that a number may have; `any` for fractions. */
+  step?: string;
   autocomplete?: string;
   options?: readonly string[];
   /** What a choice shows for the empty option. */

@@ -21,7 +21,7 @@ export function queryOf(values: FormData): Record<string, string> {
 }
 
 /** Return a moment as a field of the type `datetime-local` takes it. */
-export function localOf(moment: string | undefined): string {
+export function localOf(moment: string | null | undefined): string {
   if (!moment) return "";
   const local = new Date(moment);
   return new Date(local.valueOf() - local.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
