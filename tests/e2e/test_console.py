@@ -88,7 +88,7 @@ def test_a_wrong_password_is_refused_and_the_page_says_so(world: World, browsers
         console.fill("Username or e-mail address", "nobody")
         console.fill("Password", "not the password")
         console.press("Log in")
-        console.see("password")
+        console.see("the password is wrong")
         assert console.all("[role=alert]")
         assert console.violations() == []
         person = register_anew(world)
