@@ -290,13 +290,7 @@ def test_an_api_key_is_changed_and_keeps_its_secret(console: Console, admin: Peo
 
 def test_a_webhook_is_made_changed_and_its_secret_shown(console: Console, admin: People) -> None:
     url = f"https://example.org/{new_name()}"
-    console.open("/webhooks")
-    console.press("New webhook")
-    console.fill("URL", url)
-    console.fill("Events", "item.*")
-    console.press("Create", "//dialog")
-    console.see("signs deliveries")
-    console.all("dialog .close")[0].click()
+    make_webhook(console, url, "item.*")
     console.press(url)
     console.see("Nothing was sent yet.")
     console.all("dialog .close")[0].click()
@@ -315,13 +309,7 @@ def test_a_delivery_that_has_failed_is_sent_again(console: Console, admin: Peopl
         url = receiver.url("hook")
         receiver.answers["/hook"] = GONE
         row = f"//tr[td//*[normalize-space()='{url}']]"
-        console.open("/webhooks")
-        console.press("New webhook")
-        console.fill("URL", url)
-        console.fill("Events", "item.deleted")
-        console.press("Create", "//dialog")
-        console.see("signs deliveries")
-        console.all("dialog .close")[0].click()
+        make_webhook(console, url, "item.deleted")
         console.press("Send a test", row)
         console.see("A test event is on its way.")
         console.until(lambda: len(receiver.at("hook")) == 1)
@@ -345,6 +333,17 @@ def test_a_delivery_that_has_failed_is_sent_again(console: Console, admin: Peopl
         console.press("Delete", row)
         console.press("Delete", "//dialog")
         console.until(lambda: url not in console.text)
+
+
+def make_webhook(console: Console, url: str, events: str) -> None:
+    """Make a webhook, and leave the dialog that shows its secret."""
+    console.open("/webhooks")
+    console.press("New webhook")
+    console.fill("URL", url)
+    console.fill("Events", events)
+    console.press("Create", "//dialog")
+    console.see("signs deliveries")
+    console.all("dialog .close")[0].click()
 
 
 def refreshed(console: Console) -> str:
