@@ -104,7 +104,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         if not self.settings.registration:
             raise Failure("forbidden", "registration is closed")
         await self.registrations.admit(self.client_address, self.now, self.call)
-        await self._found(username, email, password, full_name, ["user"])
+        await self._establish(username, email, password, full_name, ["user"])
         self.tell(CONFIRMATION_TYPE, self.id, "welcome", email=self.state.email)
         record(self, "user.registered", actor=self.id, target=self.id)
         return self._render(changes=1)
@@ -125,7 +125,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         """
         if self.state.registration == self.request_id:
             return self._render()
-        await self._found(username, email, password, full_name, ["user"] if roles is None else roles)
+        await self._establish(username, email, password, full_name, ["user"] if roles is None else roles)
         self.tell(CONFIRMATION_TYPE, self.id, "recover" if password is None else "welcome", email=self.state.email)
         if is_administrator(self.state.roles, "active"):
             self.tell(administrators.TYPE, administrators.ID, "join", user=self.id, version=self.version)
@@ -436,7 +436,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
                 raise Failure("exists", f"this {field.partition('.')[2]} is taken", field=field) from None
             raise
 
-    async def _found(
+    async def _establish(
         self, username: str, email: str, password: str | None, full_name: str, role_names: list[str]
     ) -> None:
         """Become a new user. Without a password, nobody knows it."""
