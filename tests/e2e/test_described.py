@@ -24,6 +24,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from urllib3 import HTTPResponse
 
 from aidevos.contracts import envelope
+from tests.support import ndjson  # noqa: F401
 from tests.support.declared_routes import hit, value
 from tests.support.http import NO_TLS, blocking_http_client, http_client
 from tests.support.kits import examples
@@ -38,11 +39,6 @@ LEFT_OUT = {
 }
 EVENT_STREAM = "text/event-stream"
 MOST_OF_A_STREAM = 64 * 1024
-
-
-@schemathesis.serializer("application/x-ndjson")
-def _lines(context: Any, value: Any) -> bytes:
-    return b"\n".join(map(msgspec.json.encode, value if isinstance(value, list) else [value]))
 
 
 class Cast(NamedTuple):

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from tests.support import ndjson  # noqa: F401
 from tests.support.gateway_world import World, gateway_world
 from tests.support.http import blocking_http_client
 from tests.support.kits import examples

@@ -24,8 +24,8 @@ from aidevos.durable.base.backoff import Backoff
 
 # Seconds between two looks at the files.
 LOOK_EVERY = 0.1
-# Seconds after which a change is shown as served, although the old code still has something to finish.
-SHOWN_WITHIN = 0.5
+# Seconds after which the screen says that the old code still has something to finish.
+FINISHED_WITHIN = 0.5
 # Pauses after which the code is served again when its process has ended by itself.
 RESTARTS = Backoff(1.0, 30.0)
 LONGEST_MESSAGE = 16 * 1024 * 1024
@@ -140,12 +140,17 @@ class Loop:
         finally:
             leaving = [self._leave(process) for process in fresh]
         if loaded is not None:
-            if leaving:
-                await asyncio.wait(leaving, timeout=SHOWN_WITHIN)
+            await self._wait_for(leaving)
             self._screen.show_served(loaded, time.monotonic() - began)
         for role in self._roles:
             if role not in self._spares:
                 self._spares[role] = await CodeProcess.start(role, self._target)
+
+    async def _wait_for(self, leaving: list[asyncio.Task[None]]) -> None:
+        """Return once the processes of the old code have ended: before, some objects may still run it."""
+        if leaving and (await asyncio.wait(leaving, timeout=FINISHED_WITHIN))[1]:
+            self._screen.show_finishing()
+            await asyncio.wait(leaving)
 
     async def _start(self, fresh: list[CodeProcess]) -> Loaded | None:
         """Return the code once processes serve it, which are added to `fresh`, or None if it can't be served."""

@@ -43,6 +43,10 @@ class Screen:
         if before is None:
             self._print(*self._explain(loaded))
 
+    def show_finishing(self) -> None:
+        """Say that the old code still runs."""
+        self._say(YELLOW, f"{self._name} has changed; the code from before finishes what it has begun")
+
     def show_refused(self, problem: str, *, serving: bool) -> None:
         """Say why the code can't be served, and what is served instead."""
         instead = "the code from before serves on" if serving else "nothing is served until that is mended"

@@ -2,16 +2,26 @@
 
 Promises: at most `limit` operations run at once. No caller has more than `limit - 1` of them, so one caller's slow
 operations never keep all others out. Waiting callers take turns, and each one's operations begin in their order.
+No operation begins after its caller has stopped waiting, so a backlog that nobody waits for any more costs no reads.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from time import perf_counter
 from typing import TypeVar
 
+from aidevos.contracts.errors import Failure
+from aidevos.observability.slow_log import note_wait
+
 T = TypeVar("T")
+
+# Until when the caller of the running task waits, in seconds of the event loop's clock.
+waits_until: ContextVar[float] = ContextVar("waits_until", default=math.inf)
 
 
 class FairShare:
@@ -25,12 +35,19 @@ class FairShare:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     async def run(self, caller: str, operation: Callable[[], Awaitable[T]]) -> T:
-        """Run a caller's operation as soon as its turn has come, and return its result."""
-        turn = asyncio.get_running_loop().create_future()
+        """Run a caller's operation as soon as its turn has come, and return its result.
+
+        Raises `deadline-exceeded` if `waits_until` has passed by then.
+        """
+        loop, asked = asyncio.get_running_loop(), perf_counter()
+        turn = loop.create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
         self._admit()
         try:
             await turn
+            note_wait("its turn among the searches", perf_counter() - asked)
+            if loop.time() > waits_until.get():
+                raise Failure("deadline-exceeded", "the deadline passed while the search was waiting for its turn")
             return await operation()
         finally:
             if turn.done() and not turn.cancelled():

@@ -38,7 +38,7 @@ from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.observability import tracing
 from aidevos.observability.metrics import SEARCH_SECONDS
-from aidevos.observability.slow_log import collect_waits, note_wait, slow_log, waiting
+from aidevos.observability.slow_log import collect_waits, slow_log, waiting
 from aidevos.security.permissions import Principal, Rule
 
 T = TypeVar("T")
@@ -164,10 +164,8 @@ async def _read(
     environment: Environment, caller: Principal, type: ObjectType, operation: Callable[[], Awaitable[T]]
 ) -> T:
     """Read from the store as soon as the caller's turn has come."""
-    asked = perf_counter()
 
     async def read() -> T:
-        note_wait("its turn among the searches", perf_counter() - asked)
         with waiting("MongoDB"), tracing.within("client", describe_find, type.name):
             return await operation()
 

@@ -23,6 +23,7 @@ from aidevos.contracts import envelope
 from aidevos.contracts.errors import Failure
 from aidevos.durable.access.authenticator import CallAuthenticator, trusted_headers
 from aidevos.durable.access.resolving import NotReady, resolve_when_ready
+from aidevos.durable.base.fair_share import waits_until
 from aidevos.durable.client.client import describe_call
 from aidevos.durable.client.connection import Connection, encode_message, is_inbox
 from aidevos.durable.hosting.fair_queue import Arrival
@@ -169,7 +170,8 @@ class Reception:
     async def _answer_query(self, message: Msg, headers: Mapping[str, str], respond: Callable[[Reply], None]) -> None:
         query, trace = self._runtime.queries[message.subject], headers.get(envelope.TRACEPARENT, "")
         try:
-            parse_deadline(headers, self._limits.default_deadline, self._limits.max_deadline)
+            left = parse_deadline(headers, self._limits.default_deadline, self._limits.max_deadline)
+            waits_until.set(self._loop.time() + left)
             caller = await resolve_when_ready(self._authenticator.admit, message, headers)
             with tracing.joining(trace, "server", describe_query, message.subject):
                 answer = Reply(await query.run(message.data, headers.get(envelope.CONTENT_TYPE), caller))

@@ -11,6 +11,7 @@ from aidevos.durable.client.client import ObjectCaller, send_query
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.store.conditions import Condition
 from aidevos.durable.store.port import VIEW_BYTES, Document, Find, Store
+from aidevos.observability.slow_log import waiting
 from aidevos.security.permissions import Principal
 
 T = TypeVar("T")
@@ -76,4 +77,8 @@ class Reader:
                 known.check_schema(schema)
 
     async def _run(self, read: Callable[[], Awaitable[T]]) -> T:
-        return await self._searches.run(self.caller.subject, read)
+        async def timed() -> T:
+            with waiting("MongoDB"):
+                return await read()
+
+        return await self._searches.run(self.caller.subject, timed)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
-from aidevos.durable.base.fair_share import FairShare
+from aidevos.contracts.errors import Failure
+from aidevos.durable.base.fair_share import FairShare, waits_until
 from tests.support.kits import quiet
 
 
@@ -88,3 +90,18 @@ async def test_a_cancelled_or_failed_operation_makes_room() -> None:
     operations.ask("f", "f")
     await quiet()
     assert operations.begun[-1] == "f"
+
+
+async def test_nothing_begins_after_its_caller_has_stopped_waiting() -> None:
+    operations = Operations(FairShare(2))
+    operations.ask("first", "first")
+    operations.ask("second", "second")
+    waits_until.set(asyncio.get_running_loop().time() - 1)
+    operations.ask("gone", "gone")
+    waits_until.set(math.inf)
+    operations.ask("other", "other")
+    await quiet()
+    await operations.end("first")
+    assert operations.begun == ["first", "second", "other"]
+    with pytest.raises(Failure, match="waiting for its turn"):
+        await operations.tasks["gone"]
