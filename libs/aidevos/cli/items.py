@@ -6,7 +6,6 @@ once.
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -15,16 +14,13 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from aidevos.backup.outcome import MAX_SHOWN, Outcome
+from aidevos.cli.batches import BATCH, in_batches, numbered, send_batch
 from aidevos.cli.listing import path_of
 from aidevos.client.api import HttpApi
 from aidevos.client.errors import ApiError, Conflict, Invalid, NotFound
 from aidevos.contracts.data import CreateItemBody
 
 OnConflict = Literal["skip", "replace", "fail"]
-# The items and the bytes of one request.
-BATCH, BATCH_SIZE = 200, 1024 * 1024
-# Statuses of items for which the fleet had no room, and the pauses in seconds before the batch is sent again.
-BUSY, PAUSES = frozenset({429, 503}), (0.5, 1.0, 2.0, 4.0, 8.0)
 CREATED, EXISTS = 201, "exists"
 _line = msgspec.json.Decoder(CreateItemBody)
 
@@ -65,30 +61,20 @@ class ItemImport:
 
     async def run(self, lines: Iterable[bytes]) -> None:
         """Import lines. Raises `ApiError` if the fleet can't be reached or refuses the caller."""
-        for batch in self._batches(lines):
+        for batch in in_batches(self._read(lines), lambda line: len(line.content), BATCH):
             await self._load(batch)
             if self._stop and self._failures:
                 return
 
-    def _batches(self, lines: Iterable[bytes]) -> Iterator[list[Line]]:
-        batch: list[Line] = []
-        size = 0
-        for number, content in enumerate(lines, 1):
-            if not content.strip():
-                continue
+    def _read(self, lines: Iterable[bytes]) -> Iterator[Line]:
+        """Yield the lines that hold an item. With `stop`, the first other one is the last that is read."""
+        for number, content in numbered(lines):
             try:
-                batch.append(Line(number, content, _line.decode(content)))
+                yield Line(number, content, _line.decode(content))
             except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
                 self._fail(number, f"invalid: {error}")
                 if self._stop:
-                    break
-                continue
-            size += len(content)
-            if len(batch) == BATCH or size >= BATCH_SIZE:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
+                    return
 
     async def _load(self, batch: list[Line]) -> None:
         try:
@@ -104,12 +90,12 @@ class ItemImport:
         """Return the result of each item."""
         body = b"[" + b",".join(line.content for line in batch) + b"]"
         headers = {"Idempotency-Key": secrets.token_hex(16)}
-        for pause in (*PAUSES, None):
-            results = (await self._api.call("POST", self._path, body=body, headers=headers))["results"]
-            if pause is None or not any(result["status"] in BUSY for result in results):
-                break
-            await asyncio.sleep(pause)
-        return list(results)
+
+        async def send() -> list[dict[str, Any]]:
+            answer = await self._api.call("POST", self._path, body=body, headers=headers)
+            return list(answer["results"])
+
+        return await send_batch(send, lambda result: int(result["status"]))
 
     async def _settle(self, line: Line, result: dict[str, Any]) -> None:
         """Count a line by its result, after its item was replaced if that is wanted."""

@@ -5,16 +5,16 @@ Promise: a batch that is sent again has the same `Idempotency-Key`, so no line i
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from aidevos.backup.outcome import MAX_SHOWN, Outcome
-from aidevos.cli.items import BATCH, BATCH_SIZE, BUSY, PAUSES, OnConflict
+from aidevos.cli.batches import BATCH, in_batches, numbered, send_batch
+from aidevos.cli.items import OnConflict
 from aidevos.client.api import HttpApi
 from aidevos.client.errors import ApiError
 from aidevos.contracts.objects import LoadedLine
@@ -54,7 +54,8 @@ class ObjectImport:
 
     async def run(self, lines: Iterable[bytes]) -> None:
         """Load lines. Raises `ApiError` if the fleet can't be reached or refuses the caller."""
-        for batch in _batches(lines, BATCH_TO_STOP if self._stop else BATCH):
+        most = BATCH_TO_STOP if self._stop else BATCH
+        for batch in in_batches(numbered(lines), lambda line: len(line[1]), most):
             for (number, _), result in zip(batch, await self._load(batch), strict=True):
                 self._note(number, result)
             if self._stop and self._counts["failed"]:
@@ -64,18 +65,17 @@ class ObjectImport:
         """Return the result of each line."""
         headers = {"Content-Type": NDJSON, "Idempotency-Key": secrets.token_hex(16)}
         body = b"".join(line.rstrip(b"\n") + b"\n" for _, line in batch)
-        for pause in (*PAUSES, None):
-            try:
-                answer = await self._api.call("POST", PATH, body=body, params=self._params, headers=headers)
-            except ApiError as error:
-                if error.status != TOO_LARGE:
-                    raise
-                return [LoadedLine(status=TOO_LARGE, problem={"code": error.code, "detail": error.detail})] * len(batch)
-            results = [_result.decode(line) for line in answer.split("\n") if line]
-            if pause is None or not any(result.status in BUSY for result in results):
-                break
-            await asyncio.sleep(pause)
-        return results
+
+        async def send() -> list[LoadedLine]:
+            answer = await self._api.call("POST", PATH, body=body, params=self._params, headers=headers)
+            return [_result.decode(line) for line in answer.split("\n") if line]
+
+        try:
+            return await send_batch(send, lambda result: result.status)
+        except ApiError as error:
+            if error.status != TOO_LARGE:
+                raise
+            return [LoadedLine(status=TOO_LARGE, problem={"code": error.code, "detail": error.detail})] * len(batch)
 
     def _note(self, number: int, result: LoadedLine) -> None:
         self._counts[result.outcome or "failed"] += 1
@@ -84,19 +84,3 @@ class ObjectImport:
             problem: dict[str, Any] = result.problem or {}
             named = f"{result.object_id}: " if result.object_id else ""
             self._failures.append(f"line {number}: {named}{problem.get('code')}: {problem.get('detail')}")
-
-
-def _batches(lines: Iterable[bytes], most: int) -> Iterator[list[Line]]:
-    """Yield lines that aren't empty, in batches of bounded number and size. A large line is a batch of its own."""
-    batch: list[Line] = []
-    size = 0
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if batch and (len(batch) == most or size + len(line) > BATCH_SIZE):
-            yield batch
-            batch, size = [], 0
-        batch.append((number, line))
-        size += len(line)
-    if batch:
-        yield batch

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aidevos.backup.outcome import Outcome
-from aidevos.cli import items
+from aidevos.cli import batches, items
 from aidevos.cli.items import ItemImport
 from aidevos.client.api import HttpApi
 from aidevos.client.errors import Forbidden
@@ -20,7 +20,7 @@ BUSY = {"status": 503, "problem": {"code": "unavailable", "detail": "no process 
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(items, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(batches, "PAUSES", (0.0, 0.0))
 
 
 async def load(gateway: FakeGateway, *lines: str, stop: bool = False) -> Outcome:
@@ -71,7 +71,7 @@ async def test_each_batch_has_a_key_of_its_own_and_a_bound(gateway: FakeGateway,
 
 
 async def test_large_lines_make_small_batches(gateway: FakeGateway, monkeypatch: Any) -> None:
-    monkeypatch.setattr(items, "BATCH_SIZE", 50)
+    monkeypatch.setattr(batches, "BATCH_SIZE", 60)
     gateway.answers[f"POST {PATH}"] = created
 
     await load(gateway, *map(item, "abcd"))

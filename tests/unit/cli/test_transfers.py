@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from aidevos.cli import object_import, transfers
+from aidevos.cli import batches, object_import, transfers
 from aidevos.cli.main import main
 from tests.support.fake_gateway import FakeGateway, Lines, Request, problem
 
@@ -30,7 +30,7 @@ def target(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIDEVOS_URL", gateway.url)
     monkeypatch.setenv("AIDEVOS_TOKEN", "t")
     monkeypatch.setattr(transfers, "PAUSES", (0.0, 0.0))
-    monkeypatch.setattr(object_import, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(batches, "PAUSES", (0.0, 0.0))
     gateway.answers["GET /durable-objects"] = 200, {"items": [], "next_cursor": None, "count": 3}
 
 

@@ -79,9 +79,8 @@ class RateLimited(Failure):
     """Raised when a caller exceeds its rate limit."""
 
     def __init__(self, verdict: Verdict) -> None:
-        super().__init__(
-            "rate-limited", f"the limit {verdict.name!r} is reached", retry_after=max(verdict.reset, 0.001)
-        )
+        wait = max(math.ceil(verdict.reset * 1000), 1) / 1000
+        super().__init__("rate-limited", f"the limit {verdict.name!r} is reached", retry_after=wait)
         self.verdict = verdict
 
 
