@@ -196,6 +196,9 @@ def test_the_search_finds_pages_objects_users_and_collections(console: Console, 
     box = console.until(lambda: console.all("dialog input[role=combobox]"))[0]
     box.send_keys(name)
     console.see(f"Users: {name}")
+    # The collections are counted once, and not for every key.
+    asked = "return performance.getEntriesByType('resource').filter(each => each.name.includes('/data/collections'))"
+    assert len(console.browser.execute_script(asked)) == 1
     box.send_keys(Keys.ENTER)
     console.until(lambda: "/console/users/" in console.browser.current_url)
     project = post(admin.api, "/projects", name=new_name())["name"]

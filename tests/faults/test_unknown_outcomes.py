@@ -124,7 +124,7 @@ async def test_commits_whose_answers_are_lost_on_the_way_are_applied_once(
 async def test_a_commit_that_lands_after_its_successor_s_claim_changes_nothing(
     kit: ObjectKit, servers: Servers
 ) -> None:
-    fail(servers, 1, blockConnection=True, blockTimeMS=700)
+    fail(servers, 1, blockConnection=True, blockTimeMS=2000)
     late = await begun(kit.call("tally", "o0", "add", by=100, headers=chosen("late")))
     async with ObjectKit(Tally, store=kit.store) as successor:
         assert await successor.call("tally", "o0", "add") == 2

@@ -6,12 +6,15 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import httpx2
 import msgspec
 import pytest
 import pytest_asyncio
 from nats.aio.msg import Msg
+from nats.js.errors import NoKeysError
+from nats.js.kv import KeyValue
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from aidevos.contracts import subjects
@@ -54,6 +57,15 @@ async def shared(servers: Servers) -> AsyncIterator[World]:
 def world(shared: World) -> World:
     shared.host.reset()
     return shared
+
+
+async def hosts_without_leases(world: World) -> KeyValue:
+    """Return the bucket of leases without those that hosts of other tests have left."""
+    leases = await world.host.connection.jetstream().key_value(subjects.HOSTS_BUCKET)
+    with suppress(NoKeysError):
+        for key in await leases.keys():
+            await leases.delete(key)
+    return leases
 
 
 class TestRequestIds:
@@ -377,7 +389,7 @@ class TestFleet:
         monkeypatch.setattr("services.http_gateway.hosts.QUIET", 60.0)
         connection = world.host.connection
         quick, slow = described_host("objects", 0), described_host("objects", 1)
-        leases = await connection.jetstream().key_value(subjects.HOSTS_BUCKET)
+        leases = await hosts_without_leases(world)
         keys = [subjects.lease_key("objects", host.incarnation) for host in (quick, slow)]
         for key in keys:
             await leases.put(key, b"1")
@@ -419,7 +431,7 @@ class TestMetrics:
         self, world: World
     ) -> None:
         connection = world.host.connection
-        leases = await connection.jetstream().key_value(subjects.HOSTS_BUCKET)
+        leases = await hosts_without_leases(world)
         for host in ("objects-7_here", "objects-8_here"):
             await leases.put(subjects.lease_key("objects", f"{host}.abc"), b"1")
         ours = MetricShare("app_x", "# TYPE app_x gauge\n", 'app_x{replica="7",service="objects"} 5.0\n')

@@ -1,6 +1,6 @@
 /** The menu, and the search over everything (Ctrl-K). */
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso";
 import { call, type Schemas } from "./api";
 import { collectionUrl } from "./pages/data";
@@ -93,8 +93,22 @@ interface Hit {
   path: string;
 }
 
+type Collection = Schemas["CollectionEntry"];
+
+/** Milliseconds without a key after which the text is searched for. */
+const TYPED_WITHIN = 150;
+
+/** The first collections, with the fleet's counts of their items: too much work to repeat it for every key. */
+function listCollections(): Promise<Collection[]> {
+  if (!may("data:read")) return Promise.resolve([]);
+  return call<{ items: Collection[] }>("GET", "/data/collections?limit=200").then(
+    (page) => page.items,
+    () => [],
+  );
+}
+
 /** Pages by name, an object by its ID, and users, collections and projects by a part of their names. */
-async function find(text: string): Promise<Hit[]> {
+async function find(text: string, listed: () => Promise<Collection[]>): Promise<Hit[]> {
   const pages = visible().filter((each) => `${each.title} ${each.also ?? ""}`.toLowerCase().includes(text.toLowerCase()));
   const hits: Hit[] = pages.map(({ title, path }) => ({ title, path }));
   if (/^[a-z][a-z0-9_]*:.+/.test(text)) hits.unshift({ title: text, path: objectUrl(text) });
@@ -102,10 +116,10 @@ async function find(text: string): Promise<Hit[]> {
   const none = { items: [] };
   const [users, collections, projects] = await Promise.all([
     may("users:read") ? call<{ items: Schemas["User"][] }>("GET", `/users?limit=5&q=${encodeURIComponent(text)}`).catch(() => none) : none,
-    may("data:read") ? call<{ items: Schemas["CollectionEntry"][] }>("GET", "/data/collections?limit=200").catch(() => none) : none,
+    listed(),
     may("projects:create") ? call<{ items: Schemas["Project"][] }>("GET", `/projects?limit=5&q=${encodeURIComponent(text)}`).catch(() => none) : none,
   ]);
-  const named = collections.items.filter((entry) => entry.name.includes(text)).slice(0, 5);
+  const named = collections.filter((entry) => entry.name.includes(text)).slice(0, 5);
   return [
     ...hits,
     ...users.items.map((user) => ({ title: `${texts.users.title}: ${user.username}`, path: `/console/users/${user.id}` })),
@@ -119,12 +133,15 @@ export function Palette({ onClose }: { onClose: () => void }) {
   const [text, setText] = useState("");
   const [hits, setHits] = useState<Hit[]>();
   const [chosen, setChosen] = useState(0);
+  const collections = useRef<Promise<Collection[]> | undefined>(undefined);
+  const look = () => find(text.trim(), () => (collections.current ??= listCollections()));
   useEffect(() => {
     let current = true;
     setChosen(0);
-    void find(text.trim()).then((found) => current && setHits(found));
+    const waiting = setTimeout(() => void look().then((found) => current && setHits(found)), text ? TYPED_WITHIN : 0);
     return () => {
       current = false;
+      clearTimeout(waiting);
     };
   }, [text]);
   const go = (hit: Hit | undefined) => {
@@ -135,7 +152,7 @@ export function Palette({ onClose }: { onClose: () => void }) {
   const submit = async (event: SubmitEvent) => {
     event.preventDefault();
     // What is shown may still belong to a former text.
-    go((await find(text.trim()))[chosen]);
+    go((await look())[chosen]);
   };
   const move = (event: KeyboardEvent) => {
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
