@@ -82,6 +82,7 @@ async def use_mongodb(settings: Settings) -> None:
     store = MongoStore(settings.mongo_url, "test", timeout=5.0, tls=tls)
     try:
         await store.ping()
+        await store.open("thing")
     finally:
         store.close()
 

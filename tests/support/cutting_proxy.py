@@ -34,6 +34,11 @@ class CuttingProxy:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
+    def drop(self) -> None:
+        """Close all connections."""
+        for writer in self._open:
+            writer.close()
+
     async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection(self._target.hostname, self._target.port)
         both = {to_client, to_server}

@@ -1,7 +1,7 @@
 """A stand-in for MongoDB's driver, and stores on it.
 
-It encodes what the store gives to the driver, as the driver does, and answers at once. What a store does with commits
-and documents can thus be counted without a server.
+It encodes what the store sends, as the driver and the store's channels do, and answers at once. What a store does with
+commits and documents can thus be counted without a server.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from typing import Any
 from unittest.mock import patch
 
 import bson
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from bson.raw_bson import RawBSONDocument
+from pymongo.message import _op_msg
 
 from aidevos.durable.store import codec, mongo
 from aidevos.durable.store.memory import MemoryStore
@@ -23,9 +25,10 @@ CONCERN = SimpleNamespace(document={"w": "majority"}, level="majority")
 
 
 class Driver:
-    """The driver's client, database and collection in one. Each search finds `documents`."""
+    """The driver's client, database and collection, and the channels, in one. Each search finds `documents`."""
 
     write_concern = read_concern = CONCERN
+    delegate = None
 
     def __init__(self, *_: object, **options: object) -> None:
         self.documents: list[bytes] = []
@@ -40,8 +43,8 @@ class Driver:
     def __getitem__(self, name: str) -> Driver:
         return self
 
-    async def command(self, command: dict[str, Any], **options: object) -> Any:
-        bson.encode(command)
+    async def command(self, command: dict[str, Any], options: object = None) -> Any:
+        _op_msg(0, command, "guard", None, DEFAULT_CODEC_OPTIONS)
         if "find" in command:
             self._reply = self._reply or _encode_reply(self.documents)
             return RawBSONDocument(self._reply, codec.RAW)
@@ -68,7 +71,8 @@ class DrivenStore(MemoryStore):
         super().__init__()
         self.driver = Driver()
         self.committed: list[Commit] = []
-        with patch.object(mongo, "AsyncIOMotorClient", lambda *_, **options: self.driver):
+        opened = {"AsyncIOMotorClient": lambda *_, **options: self.driver, "Channels": lambda *_: self.driver}
+        with patch.multiple(mongo, **opened):
             self.mongo = MongoStore("mongodb://nowhere", "guard")
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:

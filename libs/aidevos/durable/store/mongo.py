@@ -3,8 +3,9 @@
 Promise: every write is acknowledged by a majority and journaled. Every read returns majority-committed data from the
 primary. A fenced commit changes nothing and never brings a purged object back.
 
-Commits, claims and the reads that load objects always find a free thread: all other operations together take at most
-half of the driver's threads. Documents are decoded in slices, between which the event loop turns.
+Commits and most reads are sent by the event loop itself (`mongo_channels`). What else the driver's threads do leaves
+half of them to claims and to the reads that load objects. Documents are decoded in slices, between which the event loop
+turns.
 
 The fence is a validator of the collection (`mongo_fence`). Without it, nothing would stop an old owner. So `open` sets
 it where it is missing or different, and then tries it on stale commits.
@@ -37,6 +38,7 @@ from pymongo.read_concern import ReadConcern
 from aidevos.durable.base.slices import Slices
 from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import Condition, Path
+from aidevos.durable.store.mongo_channels import Channels
 from aidevos.durable.store.mongo_fence import build_claim, build_commit, ensure_fence, read_outcomes, stale_commits
 from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
 from aidevos.durable.store.mongo_history import keep_versions, purge_versions, version_range
@@ -117,6 +119,7 @@ class MongoStore:
             read_concern=ReadConcern("majority"),
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
         )
+        self._channels = Channels(self._client.delegate, database, WRITE_TIMEOUT_MS / 1000 + 5)
         self._room = asyncio.Semaphore(max(1, max_workers // 2))
         self._slices = Slices()
 
@@ -151,7 +154,7 @@ class MongoStore:
             "writeConcern": self._database.write_concern.document,
         }
         try:
-            answer = await self._database.command(command)
+            answer = await self._channels.command(command)
         except Exception:  # the batch may have been applied in part, whatever the error was
             return [Outcome.UNKNOWN] * len(commits)
         return read_outcomes(commits, answer)
@@ -308,6 +311,7 @@ class MongoStore:
 
     def close(self) -> None:
         """Close the connections. A server that doesn't answer isn't waited for: the driver would say goodbye first."""
+        self._channels.close()
         closing = threading.Thread(target=self._client.close, daemon=True)
         closing.start()
         closing.join(CLOSE_WITHIN)
@@ -412,7 +416,7 @@ class MongoStore:
         """Return all documents if they fit into one reply, which avoids the cost of a cursor. Otherwise return None."""
         command = {"find": name, **options, "limit": limit, "maxTimeMS": within or WRITE_TIMEOUT_MS}
         command["readConcern"] = self._database.read_concern.document
-        reply = await self._database.command(command, codec_options=codec.RAW)
+        reply = await self._channels.command(command, codec.RAW)
         if len(reply.raw) <= min(AT_ONCE, size or AT_ONCE):
             cursor = codec.decode(bytes(reply.raw))["cursor"]
             documents = cursor["firstBatch"]
