@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 
 import httpx2
@@ -12,12 +12,15 @@ import pytest
 
 from tests.support.http import http_client
 from tests.support.people import Person, register
+from tests.support.webhooks import remove_webhooks
 from tests.support.world import EntryPoint, HttpEntryPoint, NatsEntryPoint, World, Worlds
 
 
 @pytest.fixture(scope="module")
-def world(worlds: Worlds) -> World:
-    return worlds.shared()
+def world(worlds: Worlds) -> Iterator[World]:
+    world = worlds.shared()
+    yield world
+    remove_webhooks(world)
 
 
 @pytest.fixture(params=["nats", "http"])

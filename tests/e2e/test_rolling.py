@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.local.programs import SERVICES
+from deploy.local.programs import SERVICES, STAND_IN
 from tests.support.fleet_load import Load, log_in
 from tests.support.local_fleet import LocalFleet
 
@@ -32,7 +32,8 @@ def services(fleet: LocalFleet) -> dict[tuple[str, int], int]:
 def test_the_processes_of_a_service_have_one_name_and_several_numbers(fleet: LocalFleet) -> None:
     assert sorted(services(fleet)) == sorted([(name, 0) for name in NAMES] + [("objects", 1)])
     assert "objects-1 " in fleet.run("ps").stdout
-    assert {line["replica"] for line in fleet.logs("objects", "-n", "100000")} == {0, 1}
+    # Other tests may have had one process more, and others in the place of those that they replaced.
+    assert {0, 1} <= {line["replica"] for line in fleet.logs("objects", "-n", "100000")} <= {0, 1, 2, STAND_IN}
 
 
 async def test_services_are_scaled_while_they_are_used(fleet: LocalFleet) -> None:

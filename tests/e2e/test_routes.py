@@ -6,10 +6,11 @@ without a row fails.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
 import httpx2
@@ -216,16 +217,43 @@ ROWS: dict[str, Row] = {
 }
 
 
+Headers = dict[str, str]
+# Routes whose requests may end sessions, or change users.
+CHANGES_CALLERS = re.compile(r"(POST|PUT|PATCH|DELETE) /(auth|users)").match
+
+
+class Cast(NamedTuple):
+    """The headers of each kind of caller, and the ID and session of the user whom a route is about."""
+
+    headers: Mapping[str, Headers]
+    user: str
+    session: str
+
+
 class Target(NamedTuple):
-    """The path parameters of the routes, and the callers by kind."""
+    """The path parameters of a route, and the callers by kind."""
 
     path: Mapping[str, str]
-    callers: Mapping[str, dict[str, str]]
+    callers: Mapping[str, Headers]
+
+
+@pytest.fixture(scope="module")
+def casts() -> list[Cast]:
+    """Return the list of the callers whom the next test can have, if there are any."""
+    return []
 
 
 @pytest.fixture
-async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoint) -> Target:
-    user, other, clerk, ended, deactivated, chief = [await logged_in(http, new_person()) for _ in range(6)]
+async def cast(http: httpx2.AsyncClient, world: World, casts: list[Cast]) -> Cast:
+    if not casts:
+        casts.append(await make_cast(http, world))
+    return casts[0]
+
+
+async def make_cast(http: httpx2.AsyncClient, world: World) -> Cast:
+    user, other, clerk, ended, deactivated, chief = await asyncio.gather(
+        *(logged_in(http, new_person()) for _ in range(6))
+    )
     admin = bearer((await login(http, "admin", admin_password(world))).json())
     made = await http.post("/roles", headers=admin, json={"name": CLERK, "permissions": CLERK_MAY})
     assert made.status_code in (201, 409)
@@ -236,7 +264,7 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoi
     assert (await http.post("/auth/logout", headers=bearer(ended))).status_code == 204
     gone = await http.post(f"/users/{deactivated['user']['id']}/deactivate", headers=admin)
     assert gone.status_code == 200
-    callers = {
+    headers = {
         "nobody": {},
         "malformed": {"Authorization": "Bearer x.y.z"},
         "forged": {"Authorization": forged(world)},
@@ -249,59 +277,63 @@ async def target(http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoi
         "user": bearer(user),
         "admin": bearer(chief),
     }
+    await wait_until_known(http, headers)
     session = (await http.get("/auth/sessions", headers=bearer(user))).json()["items"][0]["id"]
-    key = await http.post("/api-keys", headers=bearer(user), json={"name": "k", "scopes": ["profile:self"]})
-    assert key.status_code == 201, key.text
-    declared = await http.post("/routes", headers=admin, json=ROUTE)
-    assert declared.status_code in (201, 409)
-    project = (await http.post("/projects", headers=bearer(user), json={"name": "p"})).json()["id"]
-    task = await http.post(f"/projects/{project}/tasks", headers=bearer(user), json={"kind": "report"})
-    assert task.status_code == 201, task.text
-    collection = f"c{secrets.token_hex(8)}"
-    item = {"id": "i", "data": {"n": 1}}
-    made = await http.post(f"/data/collections/{collection}", headers=bearer(user), json=item)
-    assert made.status_code == 201, made.text
-    letter = secrets.token_hex(8)
-    await bury(world, over_nats.connection, letter, f"do.counter.{letter}.increment")
-    webhook, delivery = await sent_webhook(http, bearer(user))
-    place = {
-        "collection": collection,
-        "item_id": "i",
-        "version": "1",
-        "route_id": route_id("GET", "/counted"),
-        "key_id": key.json()["id"],
-        "project_id": project,
-        "letter_id": letter,
-        "webhook_id": webhook,
-        "delivery_id": delivery,
-        "task_id": task.json()["id"],
-        "type": "counter",
-        "object_id": f"counter:{secrets.token_hex(8)}",
-        "user_id": user["user"]["id"],
-        "session_id": session,
-        "name": "user",
-        "token_id": secrets.token_hex(16),
-    }
-    await wait_until_known(http, callers)
-    return Target(place, callers)
+    return Cast(headers, user["user"]["id"], session)
+
+
+@pytest.fixture
+async def target(
+    http: httpx2.AsyncClient, world: World, over_nats: NatsEntryPoint, cast: Cast, casts: list[Cast], route: str
+) -> AsyncIterator[Target]:
+    """Make what the route is about."""
+    fixed = {"version": "1", "type": "counter", "name": "user", "user_id": cast.user, "session_id": cast.session}
+    place = fixed | {name: secrets.token_hex(16) for name in ("token_id", "letter_id", "collection", "item_id")}
+    place |= {"object_id": f"counter:{secrets.token_hex(8)}", "route_id": route_id("GET", "/counted")}
+    user = cast.headers["user"]
+    if route.endswith("/routes") or "{route_id}" in route:
+        declared = await http.post("/routes", headers=cast.headers["admin"], json=ROUTE)
+        assert declared.status_code in (201, 409)
+    if "{key_id}" in route:
+        place["key_id"] = await made(http, "/api-keys", user, name="k", scopes=["profile:self"])
+    if "{project_id}" in route or "{task_id}" in route:
+        place["project_id"] = await made(http, "/projects", user, name="p")
+    if "{task_id}" in route:
+        place["task_id"] = await made(http, f"/projects/{place['project_id']}/tasks", user, kind="report")
+    if "{collection}" in route:
+        await made(http, f"/data/collections/{place['collection']}", user, id=place["item_id"], data={"n": 1})
+    if "{letter_id}" in route:
+        letter = place["letter_id"]
+        await bury(world, over_nats.connection, letter, f"do.counter.{letter}.increment")
+    if "{webhook_id}" in route:
+        place["webhook_id"], place["delivery_id"] = await sent_webhook(http, user)
+    yield Target(place, cast.headers)
+    if CHANGES_CALLERS(route):
+        casts.clear()
+
+
+async def made(http: httpx2.AsyncClient, path: str, headers: Headers, **body: Any) -> str:
+    """Create something, and return its ID."""
+    answer = await http.post(path, headers=headers, json=body)
+    assert answer.status_code == 201, answer.text
+    id: str = answer.json()["id"]
+    return id
 
 
 async def sent_webhook(http: httpx2.AsyncClient, user: dict[str, str]) -> tuple[str, str]:
     """Create a webhook of the user and one delivery; return both IDs."""
-    body = {"url": "http://127.0.0.77:9/", "events": ["item.*"]}
-    made = await http.post("/webhooks", headers=user, json=body)
-    assert made.status_code == 201, made.text
-    path = f"/webhooks/{made.json()['id']}"
+    webhook = await made(http, "/webhooks", user, url="http://127.0.0.77:9/", events=["item.*"])
+    path = f"/webhooks/{webhook}"
     delivery: str = (await http.post(f"{path}/test", headers=user)).json()["delivery_id"]
 
     async def is_there() -> bool:
         return (await http.get(f"{path}/deliveries/{delivery}", headers=user)).status_code == 200
 
     await eventually(is_there)
-    return made.json()["id"], delivery
+    return webhook, delivery
 
 
-async def wait_until_known(http: httpx2.AsyncClient, callers: Mapping[str, dict[str, str]]) -> None:
+async def wait_until_known(http: httpx2.AsyncClient, callers: Mapping[str, Headers]) -> None:
     """Wait until every caller's access has changed; fail after one second."""
     end = time.monotonic() + 1
     expected = {"ended": 401, "deactivated": 401, "clerk": 200, "admin": 200}
@@ -365,8 +397,8 @@ async def test_a_route_answers_each_kind_of_caller_as_its_row_says(
         assert not answer.is_error or answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_an_open_route_answers_everyone_alike(http: httpx2.AsyncClient, target: Target) -> None:
+async def test_an_open_route_answers_everyone_alike(http: httpx2.AsyncClient, cast: Cast) -> None:
     for route, (status, body) in OPEN.items():
-        answers = [await ask(http, route, target, caller, body) for caller in target.callers]
+        answers = [await ask(http, route, Target({}, cast.headers), caller, body) for caller in cast.headers]
 
         assert {answer.status_code for answer in answers} == {status}, route

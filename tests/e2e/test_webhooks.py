@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -18,11 +18,19 @@ from aidevos.contracts.errors import Failure
 from tests.support.host_processes import eventually
 from tests.support.people import Person, made
 from tests.support.receiver import Receiver
+from tests.support.webhooks import remove_webhooks
 from tests.support.world import NatsEntryPoint, World
 
 MakePerson = Callable[[], Awaitable[Person]]
 MERGE = {"Content-Type": "application/merge-patch+json"}
 ITEMS = ["item.*"]
+
+
+@pytest.fixture(autouse=True)
+def _removed(world: World) -> Iterator[None]:
+    """Remove the webhooks of each test."""
+    yield
+    remove_webhooks(world)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Protocol
 from tests.support.network import enter_namespace
 from tests.support.orphans import end_with_parent
 from tests.support.paths import ROOT
+from tests.support.weak_passwords import weaken_passwords
 from tests.support.wrong_clock import follow_file
 
 # Every module of the services except `__main__`, and the modules that processes import later.
@@ -31,6 +32,8 @@ IMPORTED = [
 NAMESPACE = "TEST_NAMESPACE"
 # The variable that names the file with the number of seconds by which a program's wall clock is wrong.
 CLOCK = "TEST_CLOCK"
+# The variable that lets a program hash passwords as its settings say.
+STRONG_PASSWORDS = "TEST_STRONG_PASSWORDS"
 _forks = multiprocessing.get_context("forkserver")
 _forks.set_forkserver_preload(IMPORTED)
 
@@ -101,6 +104,8 @@ def _run(line: Sequence[str], environment: Mapping[str, str], output: str) -> No
         enter_namespace(environment[NAMESPACE])
     if CLOCK in environment:
         follow_file(environment[CLOCK])
+    if STRONG_PASSWORDS not in environment:
+        weaken_passwords()
     if output:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)

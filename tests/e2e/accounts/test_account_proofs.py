@@ -20,6 +20,7 @@ from aidevos.contracts.errors import Failure
 from tests.support.gateways import another_gateway
 from tests.support.http import http_client
 from tests.support.logins import PASSWORD, bearer, login
+from tests.support.programs import STRONG_PASSWORDS
 from tests.support.world import NatsEntryPoint, World, Worlds
 
 GRACE = 1.0
@@ -30,7 +31,8 @@ SYSTEMATIC = 0.1
 
 @pytest.fixture(scope="module")
 def world(worlds: Worlds) -> Iterator[World]:
-    with worlds.alone(AIDEVOS_REFRESH_GRACE=str(GRACE), AIDEVOS_LOGIN_FAILURES="10000") as world:
+    settings = {"AIDEVOS_REFRESH_GRACE": str(GRACE), "AIDEVOS_LOGIN_FAILURES": "10000", STRONG_PASSWORDS: "1"}
+    with worlds.alone(**settings) as world:
         yield world
 
 
