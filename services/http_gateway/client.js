@@ -323,6 +323,7 @@ async function sleep(milliseconds, signal) {
 // src/http.ts
 var SAFE = /* @__PURE__ */ new Set(["GET", "HEAD"]);
 var ATTEMPT = 1e4;
+var ON_THE_WAY = 500;
 var FIRST_PAUSE = 100;
 var LONGEST_PAUSE = 2e3;
 var HttpApi = class {
@@ -378,10 +379,10 @@ var HttpApi = class {
     const milliseconds = Math.max(Math.ceil(left), 1);
     const headers = { ...parts.headers, Deadline: `${milliseconds}` };
     const patience = new Patience(parts.signal);
-    patience.within(Math.min(milliseconds, ATTEMPT));
+    patience.within(Math.min(milliseconds, ATTEMPT) + ON_THE_WAY);
     try {
       const response = await patience.of(this.send(method, path2, { ...parts, headers }, patience.signal));
-      patience.within(milliseconds);
+      patience.within(milliseconds + ON_THE_WAY);
       if (!response.ok) throw await patience.of(errorOf(response));
       return await patience.of(decode(response));
     } catch (error) {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,8 +16,10 @@ from aidevos.contracts.errors import Failure
 from .forwarder import Forwarder
 
 CURSOR_LIMIT = 4096
-# Deadline in seconds for each type when all types are listed.
-ALL_TYPES_WITHIN = 1.0
+# Deadlines in seconds for each type when all types are listed, one after another, and counted, all at once.
+LISTED_WITHIN, COUNTED_WITHIN = 1.0, 5.0
+# Failures of a type that no process serves at the moment, or any more.
+UNSERVED = frozenset({"unavailable", "unknown-type"})
 
 
 class Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -32,6 +35,7 @@ class Page(msgspec.Struct):
     items: list[msgspec.Raw]
     next_cursor: str | None = None
     count: int | msgspec.UnsetType | None = msgspec.UNSET
+    left_out: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 _page = msgspec.json.Decoder(Page)
@@ -73,42 +77,47 @@ class ObjectLists:
     async def list_types(
         self, types: Iterable[str], cursor: str | None, limit: int, project: str | None, options: dict[str, Any]
     ) -> Page:
-        """Return a page of the objects of several types, sorted by type and ID. Unavailable types are left out."""
+        """Return a page of the objects of several types, sorted by type and ID, but for types that nobody serves."""
         position = Position("") if cursor is None else decode_cursor(cursor)
-        options["deadline"] = min(options["deadline"] or ALL_TYPES_WITHIN, ALL_TYPES_WITHIN)
+        options = _within(LISTED_WITHIN, options)
         items: list[msgspec.Raw] = []
+        left_out: list[str] = []
         for type in (type for type in types if type >= position.type):
             if len(items) == limit:
-                return _make_page(items, Position(type))
+                return _make_page(items, Position(type), left_out)
             inner = position.cursor if type == position.type else None
             try:
                 page = await self._read(type, inner, limit - len(items), project, options)
             except Failure as failure:
-                if failure.code != "unavailable":
+                if failure.code not in UNSERVED:
                     raise
+                left_out.append(type)
                 continue
             items += page.items
             if page.next_cursor is not None:
-                return _make_page(items, Position(type, page.next_cursor))
-        return Page(items)
+                return _make_page(items, Position(type, page.next_cursor), left_out)
+        return _make_page(items, None, left_out)
 
-    async def count(self, types: Iterable[str], project: str | None, options: dict[str, Any]) -> int | None:
-        """Return the number of objects of these types, or None if there are too many to count in time.
+    async def count_type(self, type: str, project: str | None, options: dict[str, Any]) -> int | None:
+        """Return the number of a type's objects, or None if there are too many to count in time. Raises `Failure`."""
+        page = await self._read(type, None, 1, project, options, count=True)
+        return page.count if isinstance(page.count, int) else None
 
-        Unavailable types are left out. Raises `Failure`.
-        """
-        total = 0
-        for type in types:
-            try:
-                page = await self._read(type, None, 1, project, options, count=True)
-            except Failure as failure:
-                if failure.code != "unavailable":
-                    raise
-                continue
-            if not isinstance(page.count, int):
-                return None
-            total += page.count
-        return total
+    async def count_types(
+        self, types: Sequence[str], project: str | None, options: dict[str, Any]
+    ) -> tuple[int | None, list[str]]:
+        """Return the number of objects of several types as `count_type` does, and the types that nobody serves."""
+        options = _within(COUNTED_WITHIN, options)
+        counting = (self.count_type(type, project, options) for type in types)
+        found = dict(zip(types, await asyncio.gather(*counting, return_exceptions=True), strict=True))
+        left_out = [type for type, count in found.items() if isinstance(count, Failure) and count.code in UNSERVED]
+        total: int | None = 0
+        for type in (type for type in types if type not in left_out):
+            count = found[type]
+            if isinstance(count, BaseException):
+                raise count
+            total = None if total is None or count is None else total + count
+        return total, left_out
 
     async def _read(
         self,
@@ -127,5 +136,10 @@ class ObjectLists:
         )
 
 
-def _make_page(items: list[msgspec.Raw], position: Position | None) -> Page:
-    return Page(items, None if position is None else encode_cursor(position))
+def _within(seconds: float, options: dict[str, Any]) -> dict[str, Any]:
+    return options | {"deadline": min(options["deadline"] or seconds, seconds)}
+
+
+def _make_page(items: list[msgspec.Raw], position: Position | None, left_out: Sequence[str] = ()) -> Page:
+    cursor = None if position is None else encode_cursor(position)
+    return Page(items, cursor, left_out=list(left_out) or msgspec.UNSET)

@@ -297,6 +297,10 @@ async def test_an_object_id_that_is_none_is_refused(world: World, object_id: str
     assert_problem(await world.http.get(f"/durable-objects/{object_id}"), 422, "invalid", "object_id")
 
 
+async def _is_known(world: World, type: str) -> bool:
+    return (await world.http.get(f"/durable-objects?type={type}", headers={"Deadline": "1"})).status_code != 404
+
+
 class TestLists:
     async def fill(self, world: World) -> list[str]:
         for object_id in ("counter:a", "counter:b", "counter:c", "account:x", "account:y"):
@@ -319,15 +323,21 @@ class TestLists:
 
         assert (await self.walk(world, f"limit={limit}"))[0] == expected
 
-    async def test_a_type_that_nobody_serves_does_not_hide_the_others(self, world: World) -> None:
+    async def test_a_type_that_nobody_serves_is_named_and_does_not_hide_the_others(self, world: World) -> None:
         expected = await self.fill(world)
         bucket = await world.host.connection.jetstream().key_value(subjects.TYPES_BUCKET)
         await bucket.put("ghost", msgspec.json.encode(described("ghost")))
+        await eventually(lambda: _is_known(world, "ghost"))
 
-        found, _ = await self.walk(world, "limit=50")
+        page = (await world.http.get("/durable-objects?limit=50&count=true")).json()
+        listed = (await world.http.get("/durable-objects?limit=50")).json()
+        alone = await world.http.get("/durable-objects?type=ghost&count=true", headers={"Deadline": "500"})
         await bucket.delete("ghost")
 
-        assert found == expected
+        assert [item["object_id"] for item in page["items"]] == expected
+        assert (page["count"], page["left_out"]) == (len(expected), ["ghost"])
+        assert listed["left_out"] == ["ghost"]
+        assert_problem(alone, 503, "unavailable")
 
     async def test_one_type_is_listed_alone(self, world: World) -> None:
         expected = await self.fill(world)

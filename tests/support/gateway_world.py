@@ -202,7 +202,8 @@ class FakeHost:
         found = [object_id for object_id in found if object_id > (args["cursor"] or "")]
         page = found[: args["limit"]]
         items = [msgspec.Raw(self._shown(object_id)) for object_id in page]
-        return msgspec.json.encode({"items": items, "next_cursor": page[-1] if len(found) > len(page) else None})
+        shown = {"items": items, "next_cursor": page[-1] if len(found) > len(page) else None}
+        return msgspec.json.encode(shown | ({"count": len(found)} if args.get("count") else {}))
 
     def _shown(self, object_id: str) -> bytes:
         version, state = self.objects[object_id]

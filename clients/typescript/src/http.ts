@@ -42,8 +42,9 @@ export interface Credentials {
 }
 
 const SAFE = new Set(["GET", "HEAD"]);
-// Milliseconds: of one attempt, and between attempts.
+// Milliseconds: of one attempt, for the way of an answer that says what was wrong, and between attempts.
 const ATTEMPT = 10_000;
+const ON_THE_WAY = 500;
 const FIRST_PAUSE = 100;
 const LONGEST_PAUSE = 2_000;
 
@@ -99,11 +100,11 @@ export class HttpApi {
     const milliseconds = Math.max(Math.ceil(left), 1);
     const headers = { ...parts.headers, Deadline: `${milliseconds}` };
     const patience = new Patience(parts.signal);
-    patience.within(Math.min(milliseconds, ATTEMPT));
+    patience.within(Math.min(milliseconds, ATTEMPT) + ON_THE_WAY);
     try {
       const response = await patience.of(this.send(method, path, { ...parts, headers }, patience.signal));
       // A large body may take longer than an attempt.
-      patience.within(milliseconds);
+      patience.within(milliseconds + ON_THE_WAY);
       if (!response.ok) throw await patience.of(errorOf(response));
       return await patience.of(decode(response));
     } catch (error) {

@@ -13,7 +13,7 @@ from typer import Argument, Option
 from aidevos.cli.arguments import parse_arguments, read_object
 from aidevos.cli.listing import path_of
 from aidevos.cli.output import Json, Watch, Yes, confirm, print_fields, print_json, print_line, print_rows, repeat
-from aidevos.cli.remote import PAGE, call, read_all
+from aidevos.cli.remote import call, read_all, warn_of_missing
 from aidevos.client.api import HttpApi
 
 OBJECTS = "/durable-objects"
@@ -67,9 +67,10 @@ def count(type: Type = "", project: Project = "") -> None:
     async def work(api: HttpApi) -> int:
         page = await api.call("GET", OBJECTS, params=params | {"limit": 1, "count": "true"})
         if page.get("count") is not None:
+            warn_of_missing(page.get("left_out", []))
             return int(page["count"])
         # There are too many to count at once.
-        return len([None async for _ in api.items(OBJECTS, params=params | {"limit": PAGE})])
+        return len(await read_all(api, OBJECTS, params=params))
 
     print(call(work))
 

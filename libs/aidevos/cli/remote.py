@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -50,11 +51,22 @@ async def read_all(api: HttpApi, path: str, *, params: Mapping[str, Any] | None 
     """Return the items of a list, at most `limit` of them if it isn't 0. Raises `ApiError`."""
     wanted = {**(params or {}), "limit": min(limit or PAGE, PAGE)}
     items: list[Any] = []
-    async for item in api.items(path, params=wanted):
-        items.append(item)
-        if len(items) == limit:
+    left_out: list[str] = []
+    async for page in api.pages(path, params=wanted):
+        items += page["items"]
+        left_out += page.get("left_out", [])
+        if limit and len(items) >= limit:
             break
-    return items
+    warn_of_missing(left_out)
+    return items[: limit or None]
+
+
+def warn_of_missing(types: list[str]) -> None:
+    """Say on standard error which types are missing from a list or a count."""
+    if types:
+        print(
+            f"Objects are missing, because no process serves their types: {', '.join(types)}.", file=sys.stderr
+        )
 
 
 def status_of(error: ApiError) -> int:

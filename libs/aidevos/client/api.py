@@ -36,8 +36,8 @@ from aidevos.contracts.errors import MEDIA_TYPE, Failure
 from aidevos.durable.base.backoff import FOLLOWING, Backoff
 
 DEADLINE = 30.0
-# Seconds: for one attempt, and for all attempts to connect.
-ATTEMPT, CONNECT_WITHIN = 10.0, 5.0
+# Seconds: for one attempt, for all attempts to connect, and for the way of an answer that says what was wrong.
+ATTEMPT, CONNECT_WITHIN, ON_THE_WAY = 10.0, 5.0, 0.5
 # Seconds without even a heartbeat (one comes every 15 seconds), after which a stream of events is opened again.
 SILENT_FOR = 40.0
 BACKOFF = Backoff(0.05, 2.0)
@@ -128,11 +128,16 @@ class HttpApi:
 
     async def items(self, path: str, *, params: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
         """Yield the items of all pages of a list. `limit` among `params` is the size of a page."""
+        async for page in self.pages(path, params=params):
+            for item in page["items"]:
+                yield item
+
+    async def pages(self, path: str, *, params: Mapping[str, Any] | None = None) -> AsyncIterator[Any]:
+        """Yield the pages of a list. `limit` among `params` is the size of a page."""
         wanted = dict(params or {})
         while True:
             page = await self.call("GET", path, params=wanted)
-            for item in page["items"]:
-                yield item
+            yield page
             wanted["cursor"] = page.get("next_cursor")
             if wanted["cursor"] is None:
                 return
@@ -237,7 +242,7 @@ class HttpApi:
             remaining = max(began + deadline - loop.time(), 0.001)
             sent = headers | authorization(token) | {envelope.DEADLINE: envelope.encode_deadline(remaining)}
             try:
-                response = await send(headers=sent, timeout=min(remaining, ATTEMPT))
+                response = await send(headers=sent, timeout=min(remaining, ATTEMPT) + ON_THE_WAY)
                 if response.is_success:
                     return response
                 raise _problem(response)

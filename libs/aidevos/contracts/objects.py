@@ -65,12 +65,13 @@ class ObjectPage(msgspec.Struct, kw_only=True):
     """One page of a list; `next_cursor` is opaque, and null on the last page.
 
     `count`, if requested, is the number of all objects on all pages; null means that there were too many to count in
-    time.
+    time. `left_out` are types whose objects are missing, because no process serves them at the moment.
     """
 
     items: list[DurableObject]
     next_cursor: str | None = None
     count: int | msgspec.UnsetType | None = msgspec.UNSET
+    left_out: list[str] | msgspec.UnsetType = msgspec.UNSET
 
 
 class StoredObject(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -34,7 +34,9 @@ LISTING = (text("type", "Only objects of this type", f"^{subjects.TYPE_PATTERN}$
 OBJECT_ID = "`<type>:<id>`, or `<type>:<name>` with any name that has no slash"
 NAMED = "Without `name`, the object gets a new ID."
 RAW = "Requires `objects:manage`, and a type whose `management` is `raw`."
-ALL_TYPES = "Without `type`, it lists all available types, one after another. " + LEFT_OUT
+ALL_TYPES = f"""\
+Without `type`, it lists all types, one after another, and names those in `left_out` that no process serves at the
+moment. {LEFT_OUT}"""
 PENDING = "List an object's alarms and the messages in its outbox"
 SEARCH = "/durable-objects/{type}/searches/{name}"
 SEARCHED = """\
@@ -169,19 +171,19 @@ class DurableObjectRouter(APIRouter):
         internal, type = self._shows_internal(request), values.get("type")
         if type is not None:
             self._catalogue.check(type, internal)
-        options = (
-            values.get("cursor"),
-            parameters.parse_limit(values),
-            values.get("project"),
-            self._forwarder.options(request),
-        )
+        project, options = values.get("project"), self._forwarder.options(request)
+        wanted = values.get("cursor"), parameters.parse_limit(values), project, options
+        counted = parameters.parse_flag(values, COUNT.name)
         if type is not None:
-            page = await self._lists.list_type(type, *options)
+            page = await self._lists.list_type(type, *wanted)
+            if counted:
+                page.count = await self._lists.count_type(type, project, options)
         else:
-            page = await self._lists.list_types(self._catalogue.names(internal), *options)
-        if parameters.parse_flag(values, COUNT.name):
-            types = [type] if type is not None else self._catalogue.names(internal)
-            page.count = await self._lists.count(types, values.get("project"), self._forwarder.options(request))
+            types = self._catalogue.names(internal)
+            page = await self._lists.list_types(types, *wanted)
+            if counted:
+                page.count, left_out = await self._lists.count_types(types, project, options)
+                page.left_out = left_out or page.left_out
         return HttpResponse(200, msgspec.json.encode(page))
 
     @get(SEARCH, "search_objects", "Ask a search or view of a type", None, dict[str, Any], **SEARCHING)

@@ -55,6 +55,20 @@ def test_a_name_is_encoded_in_the_path(gateway: FakeGateway) -> None:
     assert main(["objects", "get", "board:Hello World/1"]) == 0
 
 
+@pytest.mark.parametrize("command", ["count", "list"])
+def test_types_that_are_missing_from_a_list_or_a_count_are_named(
+    gateway: FakeGateway, capsys: Output, command: str
+) -> None:
+    gateway.answers["GET /durable-objects"] = (
+        200,
+        {"items": [made("a")], "next_cursor": None, "count": 1, "left_out": ["parcel", "sheet"]},
+    )
+
+    assert main(["objects", command]) == 0
+
+    assert "no process serves their types: parcel, sheet" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("count", "requests"), [(7, 1), (None, 2)])
 def test_a_count_reads_pages_only_if_the_fleet_can_t_count_so_many(
     gateway: FakeGateway, capsys: Output, count: int | None, requests: int

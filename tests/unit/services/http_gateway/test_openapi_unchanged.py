@@ -52,6 +52,7 @@ INTENDED: dict[str, str] = {
     r"/paths/~1fleet~1types.*": "the types that the fleet knows are listed and forgotten over HTTP",
     r"/paths/~1durable-objects~1({type}|\w+)~1searches~1.*": "searches and views are asked over HTTP",
     r"/paths/~1durable-objects/get/parameters/query count/.*": "objects are counted",
+    r"/components/schemas/ObjectPage/properties/left_out/.*": "a list says which types are missing",
     r"/paths/~1events/get/parameters/query include/.*": "items come with their events",
     r"/paths/~1events/get/responses/200/content/text~1event-stream/schema\b.*": "the events have many types",
     r"/components/schemas/(session-)?Whoami/.*": "API keys know whom they act for",
