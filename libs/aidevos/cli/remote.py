@@ -64,9 +64,7 @@ async def read_all(api: HttpApi, path: str, *, params: Mapping[str, Any] | None 
 def warn_of_missing(types: list[str]) -> None:
     """Say on standard error which types are missing from a list or a count."""
     if types:
-        print(
-            f"Objects are missing, because no process serves their types: {', '.join(types)}.", file=sys.stderr
-        )
+        print(f"Objects are missing, because no process serves their types: {', '.join(types)}.", file=sys.stderr)
 
 
 def status_of(error: ApiError) -> int:
