@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from aidevos.contracts import envelope
 from aidevos.contracts.dead_letters import Letter, letter_id
 from aidevos.contracts.envelope import TELL_PREFIX
 from aidevos.contracts.errors import Failure
@@ -133,9 +134,13 @@ class Relay:
             await self._bury(activation, entry, attempts - 1, late)
             return
         request_id = f"{TELL_PREFIX}{entry.number}.{digest(activation.object_id)}"
+        # A lane sends one entry at a time, so those before this one are settled.
+        settled = {envelope.REQUEST_ACK: str(entry.number)}
         try:
             with tracing.joining(entry.trace, "producer", describe_tell, entry.subject):
-                await self._client.request(entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE)
+                await self._client.request(
+                    entry.subject, entry.payload, request_id=request_id, deadline=TELL_DEADLINE, headers=settled
+                )
         except Failure as failure:
             count_failed(type, method, failure, "failed" if failure.is_transient else "buried")
             if failure.is_transient:

@@ -74,10 +74,10 @@ class ReplyArchive:
             if client is not None:
                 records.restore(key.client, client)
         record = None
-        if not key.client:
-            record = await self._get(activation, f"chosen-{key.key}")
-        elif records.has_stub(key):
+        if records.has_stub(key):
             record = await self._get(activation, f"results-{key.key}")
+        elif not key.client or (key.former and not records.has_client(key)):
+            record = await self._get(activation, f"chosen-{key.former or key.key}")
         if record is not None:
             request.archived_record = Record.from_document(record)
 

@@ -7,7 +7,10 @@ Records of numbered requests (RIFL; Lee et al., SOSP 2015) are kept until their 
 client's mark stays: every copy with a lower number is refused as `stale`. A number carries its time of issue, and
 numbers older than `age` are refused. Only then is the mark itself dropped.
 
-IDs that a caller chose are kept for `age`, and those of tells for `tell_age`. The newest records are in the
+An object's tells to another one are numbered too. A later one says that the sender has settled those before it, so only
+the record of the last is kept, and late copies of the others count as settled. The mark is kept for `tell_age`.
+
+IDs that a caller chose are kept for `age`, and those of clients' tells for `tell_age`. The newest records are in the
 document. Older ones and large results are in an archive, which is written before they leave the document and
 consulted only for objects that have moved some. Of a large result of a numbered request, a stub stays in the document.
 
@@ -116,15 +119,16 @@ class Client:
     """The mark of one incarnation of a caller, and its records from that number on.
 
     It is one field of the document, which a commit rewrites as a whole, because on a hot object hundreds of records
-    come and go with each commit.
+    come and go with each commit. `tells` marks an object that tells this one.
     """
 
-    __slots__ = ("at", "mark", "records")
+    __slots__ = ("at", "mark", "records", "tells")
 
-    def __init__(self, mark: int, at: float, records: dict[int, Record]) -> None:
+    def __init__(self, mark: int, at: float, records: dict[int, Record], *, tells: bool = False) -> None:
         self.mark = mark
         self.at = at
         self.records = records
+        self.tells = tells
 
     @property
     def size(self) -> int:
@@ -134,11 +138,12 @@ class Client:
         return [number for number, record in self.records.items() if record.is_large]
 
     def to_document(self) -> dict[str, Any]:
-        return {"m": self.mark, "t": self.at, "r": _encoder.encode(self.records)}
+        document = {"m": self.mark, "t": self.at, "r": _encoder.encode(self.records)}
+        return document | {"l": True} if self.tells else document
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Client:
-        return cls(document["m"], document["t"], _decoder.decode(document["r"]))
+        return cls(document["m"], document["t"], _decoder.decode(document["r"]), tells=document.get("l", False))
 
 
 class ArchiveCandidate(NamedTuple):
@@ -181,6 +186,10 @@ class CompletionRecords:
             return check_fingerprint(self._chosen.get(key.key), fingerprint)
         client = self._clients.get(key.client)
         record = client.records.get(key.number) if client else None
+        if key.tell:
+            if client and key.number < client.mark:
+                return _settled(fingerprint)
+            return check_fingerprint(record or self._chosen.get(key.former), fingerprint)
         issued = issued_at(key.number)
         # A host's clock may have gone back since the number was used.
         if record is None and issued > now + CLOCK_SKEW:
@@ -214,7 +223,7 @@ class CompletionRecords:
             return
         client = self._clients.get(key.client)
         if client is None:
-            client = self._clients[key.client] = Client(key.ack, 0.0, {})
+            client = self._clients[key.client] = Client(key.ack, 0.0, {}, tells=key.tell)
             self._size += OVERHEAD
         else:
             # The most recently used clients come last.
@@ -242,7 +251,10 @@ class CompletionRecords:
 
     def expires_at(self, record: Record) -> float:
         """Return when a chosen record expires, in seconds since the epoch."""
-        return record.at + (self._bounds.tell_age if record.tell else self._bounds.age)
+        return record.at + self._age(record.tell)
+
+    def _age(self, tell: bool) -> float:
+        return self._bounds.tell_age if tell else self._bounds.age
 
     def needs_archiving(self) -> bool:
         """Return True if records should move to the archive."""
@@ -262,7 +274,8 @@ class CompletionRecords:
             # The most recently used client stays.
             surplus = min(_surplus(self._clients, self._bounds.clients), len(self._clients) - 1)
             for key, client in islice(self._clients.items(), surplus):
-                candidates.append(ArchiveCandidate("clients", key, client.to_document(), client.at + self._bounds.age))
+                end = client.at + self._age(client.tells)
+                candidates.append(ArchiveCandidate("clients", key, client.to_document(), end))
         return candidates
 
     def drop_archived(self, candidate: ArchiveCandidate) -> None:
@@ -321,7 +334,7 @@ class CompletionRecords:
             if record is None or not record.is_large:
                 self._large.discard((key, number))
             else:
-                end = max(record.at, issued_at(number)) + self._bounds.age
+                end = max(record.at, issued_at(number)) + self._age(record.tell)
                 yield ArchiveCandidate("results", f"{key}-{number}", record.to_document(), end)
 
     def _drop_result(self, candidate: ArchiveCandidate) -> None:
@@ -345,7 +358,7 @@ class CompletionRecords:
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP_EVERY
         for key, client in list(self._clients.items()):
-            if client.at < now - self._bounds.age:
+            if client.at < now - self._age(client.tells):
                 self._drop_client(key)
         for key, record in list(self._chosen.items()):
             if self.expires_at(record) < now:
@@ -376,9 +389,16 @@ class CompletionRecords:
 
 
 def _erased(record: Record) -> Record:
-    # A repeated tell still counts as settled; any other repeat is refused.
-    payload, failed = (b"null", False) if record.tell else _ERASED
+    """Return the record without its content. A repeated tell still counts as settled; any other repeat is refused."""
+    if record.tell:
+        return _settled(record.fingerprint)._replace(at=record.at)
+    payload, failed = _ERASED
     return record._replace(payload=payload, failed=failed)
+
+
+def _settled(fingerprint: bytes) -> Record:
+    """Return the outcome of a tell whose sender needs no other."""
+    return Record(fingerprint, b"null", False, 0.0, True)
 
 
 def _surplus(kept: dict[str, Any], in_document: int) -> int:

@@ -14,6 +14,7 @@ from aidevos.contracts.errors import Failure
 from aidevos.security.permissions import Principal
 
 _match_numbered = re.compile(r"([0-9a-f]{32})\.([1-9][0-9]{0,18})").fullmatch
+_match_sent = re.compile(rf"{re.escape(envelope.TELL_PREFIX)}([1-9][0-9]{{0,18}})\.([A-Za-z0-9_-]{{22}})").fullmatch
 _is_number = re.compile(r"[0-9]{1,19}").fullmatch
 _is_milliseconds = re.compile(r"-?[0-9]{1,15}").fullmatch
 _is_request_id = re.compile(rf"[\x20-\x7e]{{1,{envelope.REQUEST_ID_LIMIT}}}").fullmatch
@@ -36,6 +37,9 @@ class RequestKey(NamedTuple):
     A numbered request belongs to `client`, one incarnation of a caller's process, and `ack` is the lowest number
     that this client still waits for. Any other ID was chosen by the caller; `client` is then empty. Both kinds are
     bound to the principal, or to the service that acts for it, so no caller can name the requests of another.
+
+    The client of an object's tell is that object, which sends one tell to each other object at a time. `former` is the
+    key under which earlier versions recorded it.
     """
 
     key: str
@@ -43,6 +47,7 @@ class RequestKey(NamedTuple):
     number: int = 0
     ack: int = 0
     tell: bool = False
+    former: str = ""
 
 
 def parse_request_key(principal: Principal, headers: Mapping[str, str]) -> RequestKey | None:
@@ -51,18 +56,21 @@ def parse_request_key(principal: Principal, headers: Mapping[str, str]) -> Reque
     if request_id is None:
         return None
     ack, owner = headers.get(envelope.REQUEST_ACK), principal.actor or principal.subject
-    numbered = _match_numbered(request_id) if ack is not None else None
-    if numbered and ack is not None:
-        number = int(numbered[2])
-        if not _is_number(ack) or max(number, int(ack)) >= 2**63:
-            raise Failure("bad-request", "it must be a number below 2^63", field=envelope.REQUEST_ACK)
-        client = digest(owner, numbered[1])
-        return RequestKey(f"{client}-{number}", client, number, min(int(ack), number))
+    tell = (principal.is_service or bool(principal.actor)) and request_id.startswith(envelope.TELL_PREFIX)
+    if ack is not None and tell and (sent := _match_sent(request_id)):
+        return _numbered(digest(owner, sent[2]), sent[1], ack)._replace(tell=True, former=digest(owner, request_id))
+    if ack is not None and (numbered := _match_numbered(request_id)):
+        return _numbered(digest(owner, numbered[1]), numbered[2], ack)
     if not _is_request_id(request_id):
         detail = f"a request ID has 1 to {envelope.REQUEST_ID_LIMIT} printable ASCII characters"
         raise Failure("bad-request", detail, field=envelope.REQUEST_ID)
-    tell = (principal.is_service or bool(principal.actor)) and request_id.startswith(envelope.TELL_PREFIX)
     return RequestKey(digest(owner, request_id), tell=tell)
+
+
+def _numbered(client: str, number: str, ack: str) -> RequestKey:
+    if not _is_number(ack) or max(int(number), int(ack)) >= 2**63:
+        raise Failure("bad-request", "it must be a number below 2^63", field=envelope.REQUEST_ACK)
+    return RequestKey(f"{client}-{number}", client, int(number), min(int(ack), int(number)))
 
 
 @lru_cache(maxsize=10_000)

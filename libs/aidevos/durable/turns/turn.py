@@ -86,7 +86,7 @@ class Turn:
     def id(self) -> str:
         if not self._id:
             key = self.request.key
-            seed = key.key if key else self.request.ephemeral or self.alarm_key or secrets.token_hex(16)
+            seed = (key.former or key.key) if key else self.request.ephemeral or self.alarm_key or secrets.token_hex(16)
             self._id = digest(self.activation.object_id, seed)
         return self._id
 
