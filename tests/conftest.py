@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import shutil
@@ -101,6 +102,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if {"servers", "rabbitmq", "browsers", "promtool"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("servers")
     items.sort(key=scheduling.weight)
+
+
+def pytest_collection_finish() -> None:
+    """Let collections of garbage skip the modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -27,7 +27,7 @@ def unjittered() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-async def _fresh() -> None:
+def _fresh() -> None:
     Tally.gate = asyncio.Event()
     Tally.turns = 0
     Tally.hooks = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def without_code(text: str) -> str:
     return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
 
 
+@cache
 def anchors(file: Path) -> set[str]:
     """Return the IDs of the headings in a text, as the site's builder makes them."""
     converter = Markdown(extensions=["toc", "pymdownx.superfences"])

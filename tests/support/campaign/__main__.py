@@ -36,7 +36,7 @@ KEPT = ROOT / "var" / "faults"
 ROUND_SECONDS = 60.0
 OVER_NATS, OVER_HTTP = 24, 8
 OBJECTS = 8
-# A client's pause between two operations, in seconds at most.
+# A client's pause between two operations, in seconds at most, unless the command says otherwise.
 PAUSE = 0.03
 # Seconds after the last fault by which everything must have arrived.
 SETTLE_WITHIN = 60.0
@@ -46,8 +46,9 @@ SETTLE_EVERY = 0.5
 class Campaign:
     """A fleet, and the rounds of one seed on it."""
 
-    def __init__(self, fleet: Fleet, owners: Owners, faults: Faults, seed: int) -> None:
+    def __init__(self, fleet: Fleet, owners: Owners, faults: Faults, seed: int, pause: float) -> None:
         self.report = Report(seed)
+        self._pause = pause
         self._fleet = fleet
         self._owners = owners
         self._faults = faults
@@ -65,7 +66,7 @@ class Campaign:
             checker = clients[-1]
             await work.prepare(checker)
             stopping = asyncio.Event()
-            working = [asyncio.create_task(_work(client, work, stopping)) for client in clients]
+            working = [asyncio.create_task(_work(client, work, self._pause, stopping)) for client in clients]
             await self._faults.run(random.Random(f"{name} faults"), seconds)
             stopping.set()
             await asyncio.gather(*working)
@@ -110,7 +111,7 @@ class Campaign:
         print(f"kept in {folder}")
 
 
-async def run(seed: int, seconds: float, only: Collection[str], mutation: str) -> Report:
+async def run(seed: int, seconds: float, only: Collection[str], mutation: str, pause: float) -> Report:
     """Run a campaign of these kinds of faults for at least this long, or until a violation, and return its report."""
     network, folder = find_network(), temporary_folder("campaign")
     if network.can_cut:
@@ -121,7 +122,7 @@ async def run(seed: int, seconds: float, only: Collection[str], mutation: str) -
         connection = await connect(fleet.nats.nats_url("fleet"), "observer")
         owners = Owners(connection)
         watching = [asyncio.create_task(owners.follow()), asyncio.create_task(fleet.supervise())]
-        campaign = Campaign(fleet, owners, Faults(fleet, connection, only), seed)
+        campaign = Campaign(fleet, owners, Faults(fleet, connection, only), seed, pause)
         end = time.monotonic() + seconds
         while not campaign.report.violations and (left := end - time.monotonic()) > 0:
             await campaign.run_round(min(left, ROUND_SECONDS))
@@ -134,11 +135,11 @@ async def run(seed: int, seconds: float, only: Collection[str], mutation: str) -
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _work(client: Client, workloads: Workloads, stopping: asyncio.Event) -> None:
+async def _work(client: Client, workloads: Workloads, pause: float, stopping: asyncio.Event) -> None:
     pauses = random.Random(client.name)
     while not stopping.is_set():
         await workloads.step(client)
-        await asyncio.sleep(pauses.uniform(0.0, PAUSE))
+        await asyncio.sleep(pauses.uniform(0.0, pause))
 
 
 def main() -> int:
@@ -147,12 +148,14 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--only", default=",".join(KINDS), help="kinds of faults, separated by commas")
     parser.add_argument("--mutation", default="", help="a bug to put into the hosts, by its name")
+    parser.add_argument("--pause", type=float, default=PAUSE, help="a client's longest pause, in seconds")
     arguments = parser.parse_args()
     if PRIVATE not in os.environ and can_be_private():
         command = private_command("tests.support.campaign", *sys.argv[1:], "--seed", str(arguments.seed))
         os.execvp(command[0], command)
     print(f"seed {arguments.seed}", flush=True)
-    report = asyncio.run(run(arguments.seed, arguments.minutes * 60, arguments.only.split(","), arguments.mutation))
+    kinds, seconds = arguments.only.split(","), arguments.minutes * 60
+    report = asyncio.run(run(arguments.seed, seconds, kinds, arguments.mutation, arguments.pause))
     print(report)
     return 1 if report.violations else 0
 

@@ -6,12 +6,13 @@ import gc
 import itertools
 
 import pytest
-from prometheus_client import REGISTRY
+from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from aidevos.contracts.fleet import MetricShare
+from aidevos.observability import metrics
 from aidevos.observability.exposition import exposition, join, share, shares
-from aidevos.observability.instruments import OTHER, Counter, Gauge, Histogram, Reading
+from aidevos.observability.instruments import OTHER, Counter, Family, Gauge, Histogram, Reading
 from aidevos.observability.metrics import PROCESS_INFO
 from tests.support.metrics import parse, value_of
 
@@ -102,8 +103,16 @@ def parsed() -> list:  # type: ignore[type-arg]
 
 
 @pytest.mark.parametrize("with_exemplars", [True, False])
-def test_the_metrics_of_two_processes_are_one_valid_exposition(with_exemplars: bool) -> None:
-    Histogram(new_name(), "About it", buckets=[1]).observe(0.5, "c" * 32)
+def test_the_metrics_of_two_processes_are_one_valid_exposition(
+    monkeypatch: pytest.MonkeyPatch, with_exemplars: bool
+) -> None:
+    histogram = Histogram(new_name(), "About it", buckets=[1])
+    histogram.observe(0.5, "c" * 32)
+    # Without the instruments of other tests, whose labels may be those of a process.
+    registry = CollectorRegistry()
+    for each in (histogram, *(each for each in vars(metrics).values() if isinstance(each, Family))):
+        registry.register(each)
+    monkeypatch.setattr("aidevos.observability.exposition.REGISTRY", registry)
     # It names its process itself, which would be the same for both here.
     PROCESS_INFO.clear()
     # What earlier tests have left must not go away between the two.
@@ -116,7 +125,7 @@ def test_the_metrics_of_two_processes_are_one_valid_exposition(with_exemplars: b
 
     lines = text.splitlines()
     heads = [line for line in lines if line.startswith("# TYPE ")]
-    assert len(heads) == len(set(heads)) == len(list(REGISTRY.collect()))
+    assert len(heads) == len(set(heads)) == len(list(registry.collect()))
     # Metrics about processes name a service themselves.
     samples = [line for line in lines if not line.startswith(("#", "aidevos_process_"))]
     assert all('service="objects"' in line for line in samples)

@@ -71,8 +71,8 @@ async def test_a_loop_that_turns_is_left_alone(monkeypatch: pytest.MonkeyPatch) 
     pulse, ended = Pulse(), threading.Event()
     monkeypatch.setattr(watchdog, "LOOK_EVERY", 0.01)
     beats = asyncio.create_task(pulse.run())
-    with Watchdog(pulse, 5 * BEAT_EVERY, lambda status: ended.set()):
-        await until(lambda: pulse.beats > 10)
+    with Watchdog(pulse, 4 * BEAT_EVERY, lambda status: ended.set()):
+        await until(lambda: pulse.beats > 5)
     beats.cancel()
 
     assert not ended.is_set()
