@@ -45,8 +45,8 @@ class CallAuthenticator:
         `headers` are the message's trusted headers. Raises `unauthenticated`, `RateLimited` or `NotReady`.
         """
         authorization = headers.get(envelope.AUTHORIZATION)
-        subject = _requested_subject(message.subject)
         if authorization is not None and is_delegation(authorization):
+            subject = _requested_subject(message.subject)
             call = DelegatedCall(subject, message.data, headers.get(envelope.REQUEST_ID, ""))
             return self._admission.authenticate_delegation(authorization, call)
         if not authorization and self._is_open(message.subject):
@@ -55,7 +55,7 @@ class CallAuthenticator:
             caller = self._admission.authenticate(authorization, headers.get(envelope.CLIENT_ADDRESS, ""))
         if not (caller.is_service or message.reply.startswith(FLEET_INBOX)):
             cost = self._limiter.price_page(self._count_items(message, headers))
-            self._limiter.spend(caller, "", subject.split(".", 2)[1], cost)
+            self._limiter.spend(caller, "", _requested_subject(message.subject).split(".", 2)[1], cost)
         return caller
 
 

@@ -26,13 +26,10 @@ class Weight:
     """The memory of a type's states. `factor` is the estimated number of bytes per encoded byte."""
 
     def __init__(self) -> None:
+        self.factor = 2.0
         self._states = 0
         # Of the latest samples, the earlier ones counting less and less.
         self._taken = self._encoded = 0.0
-
-    @property
-    def factor(self) -> float:
-        return self._taken / self._encoded if self._states else 2.0
 
     def sample(self, state: msgspec.Struct) -> None:
         """Take a state into account, if its turn has come."""
@@ -40,6 +37,7 @@ class Weight:
             taken, encoded = _measure(state)
             self._taken = DECAY * self._taken + ALLOCATION * taken
             self._encoded = DECAY * self._encoded + encoded
+            self.factor = self._taken / self._encoded
         self._states += 1
 
 

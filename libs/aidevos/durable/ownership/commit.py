@@ -271,10 +271,11 @@ class GroupCommit:
         for request, answer in take_all(pending.waiters):
             request.batch = pending.batch
             request.respond(answer)
-        owns = self._environment.owns(activation)
-        for request, answer in take_all(pending.readers):
-            request.batch = pending.batch
-            request.respond(answer if owns else Reply.of(moved()))
+        if pending.readers:
+            owns = self._environment.owns(activation)
+            for request, answer in take_all(pending.readers):
+                request.batch = pending.batch
+                request.respond(answer if owns else Reply.of(moved()))
         for callback in take_all(pending.callbacks):
             callback(None)
 

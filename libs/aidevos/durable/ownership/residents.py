@@ -53,8 +53,11 @@ class Residents:
     def recount(self, activation: Activation) -> None:
         """Count an activation again, because its state or outbox has changed."""
         before = self._sizes.get(activation)
-        if before is not None:
-            self._sizes[activation] = now = (activation.weigh(), len(activation.outbox))
+        if before is None:
+            return
+        now = (activation.weigh(), len(activation.outbox))
+        if now != before:
+            self._sizes[activation] = now
             self._count(activation, before, now)
 
     def remove(self, activation: Activation) -> None:

@@ -87,9 +87,22 @@ def _to_plain(value: Any) -> Any:
     return int(value) if isinstance(value, Int64) else value
 
 
-def as_raw(encoded: bytes) -> RawBSONDocument:
-    """Wrap an encoded document as a value in an update, so that it isn't encoded again."""
-    return RawBSONDocument(encoded)
+class Encoded:
+    """An encoded document as a value in an update, so that it isn't encoded again.
+
+    For the driver's encoder, it is a `RawBSONDocument`, but it takes a tenth of the time to make.
+    """
+
+    __slots__ = ("raw",)
+    _type_marker = RawBSONDocument._type_marker
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+
+def as_raw(encoded: bytes) -> Encoded:
+    """Wrap an encoded document as a value in an update."""
+    return Encoded(encoded)
 
 
 def check_storable(value: Any, field: str, depth: int = MAX_DEPTH) -> None:
@@ -116,6 +129,8 @@ def _find_unstorable(value: Any, depth: int) -> _Problem:
     The value may have `depth` levels.
     """
     kind = type(value)
+    if isinstance(value, msgspec.Struct) and depth >= 0:
+        return _find_unstorable_in([(name, getattr(value, name)) for name in value.__struct_fields__], depth)
     if kind is int:
         return None if value in INT64 else ("integers must fit into 64 bits", [])
     if kind is str:
@@ -128,8 +143,6 @@ def _find_unstorable(value: Any, depth: int) -> _Problem:
         return _find_unstorable_in_map(value, depth)
     if kind in SEQUENCES:
         return _find_unstorable_in(enumerate(value), depth)
-    if isinstance(value, msgspec.Struct):
-        return _find_unstorable_in(((name, getattr(value, name)) for name in value.__struct_fields__), depth)
     return None
 
 
@@ -142,7 +155,8 @@ def _find_unstorable_in_map(value: dict[Any, Any], depth: int) -> _Problem:
 
 def _find_unstorable_in(items: Iterable[tuple[Any, Any]], depth: int) -> _Problem:
     for key, item in items:
-        if type(item) in SCALARS:
+        kind = type(item)
+        if kind in SCALARS or (kind is int and item in INT64) or (kind is str and item.isascii()):
             continue
         problem = _find_unstorable(item, depth - 1)
         if problem is not None:

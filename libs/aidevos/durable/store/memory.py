@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from bson.raw_bson import RawBSONDocument
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store import codec
@@ -249,7 +248,7 @@ class MemoryStore:
         document |= {"commit": commit.commit, "by": commit.owner, "turn": turn, "expected": commit.expected}
         for path, value in commit.set.items():
             parent, name = _parent(document, path)
-            parent[name] = codec.decode(bytes(value.raw)) if isinstance(value, RawBSONDocument) else value
+            parent[name] = codec.decode(value.raw) if isinstance(value, codec.Encoded) else value
         for path in commit.unset:
             parent, name = _parent(document, path)
             parent.pop(name, None)

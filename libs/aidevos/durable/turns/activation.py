@@ -88,6 +88,8 @@ class Activation:
         self.project = self.stored_project = document.project if document else None
         self.made_at = (document and document.made_at) or NEVER
         self.updated_at = (document and document.updated_at) or NEVER
+        # The schema and the creation time in the document; None if there is no state.
+        self._stored_form = (document.schema, document.made_at) if document and document.exists else None
         self.records = CompletionRecords(
             document.replies if document else {}, bool(document and document.archived), bounds
         )
@@ -177,11 +179,11 @@ class Activation:
     def weigh(self) -> int:
         """Return the approximate memory use of the loaded object in bytes."""
         weight = self.type.weight
-        weight.sample(self.state)
-        state = int((1 + weight.factor) * len(self.snapshot))
-        alarms = sum(alarm.size for alarm in self.alarms.values())
-        history = self.history.size if self.history is not None else 0
-        return BASE_SIZE + state + self.records.size + self.outbox_size + alarms + history
+        weight.sample(self.object._state)
+        weighed = BASE_SIZE + int((1 + weight.factor) * len(self.snapshot)) + self.records.size + self.outbox_size
+        if self.alarms:
+            weighed += sum(alarm.size for alarm in self.alarms.values())
+        return weighed if self.history is None else weighed + self.history.size
 
     @property
     def idle(self) -> bool:
@@ -265,13 +267,15 @@ class Activation:
     def _seal_state(self, values: dict[str, Any], changes: Changes) -> None:
         values["version"] = self.version
         values["updated_at"] = self.updated_at
-        if self.exists:
-            values["state"] = codec.as_raw(self.snapshot)
-            values["schema"] = self.type.cls.schema_version
-            values["made_at"] = self.made_at
-            changes.drop("deleted")
-        else:
+        form = (self.type.cls.schema_version, self.made_at) if self.exists else None
+        if form is None:
             changes.drop("state")
+        else:
+            values["state"] = codec.as_raw(self.snapshot)
+            if form != self._stored_form:
+                values["schema"], values["made_at"] = form
+                changes.drop("deleted")
+        self._stored_form = form
         if self.project != self.stored_project:
             self.stored_project = self.project
             if self.project is None:

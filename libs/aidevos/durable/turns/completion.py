@@ -75,6 +75,12 @@ class Changes:
         self.set[path] = codec.as_raw(encoded)
         self.size += len(encoded) + len(path)
 
+    def put_plain(self, path: str, value: dict[str, Any], size: int) -> None:
+        """Set a path to a document of about this size that the driver can encode for sure."""
+        self.unset.pop(path, None)
+        self.set[path] = value
+        self.size += size + len(path)
+
     def drop(self, path: str) -> None:
         self.set.pop(path, None)
         self.unset[path] = None
@@ -209,9 +215,11 @@ class CompletionRecords:
             self._changed_clients.add(key.client)
         # It is further ahead only where the system clock has gone back.
         self._next_sweep = min(self._next_sweep, now + SWEEP_EVERY)
-        if now >= self._next_sweep or (now >= self._next_sweep - SWEEP_EVERY + 1 and not self._has_room(key, client)):
+        has_room = self._has_room(key, client)
+        if now >= self._next_sweep or (not has_room and now >= self._next_sweep - SWEEP_EVERY + 1):
             self._sweep(now)
-        if not self._has_room(key, client):
+            has_room = self._has_room(key, client)
+        if not has_room:
             raise Failure("overloaded", "the object has too many unsettled requests", retry_after=5.0)
 
     def add(self, key: RequestKey, record: Record) -> None:
@@ -237,16 +245,17 @@ class CompletionRecords:
 
     def seal(self, changes: Changes) -> None:
         """Add the unwritten changes to a commit."""
-        for name, changed, kept in (
-            ("clients", self._changed_clients, self._clients),
-            ("chosen", self._changed_chosen, self._chosen),
+        for name, content, changed, kept in (
+            ("clients", "r", self._changed_clients, self._clients),
+            ("chosen", "p", self._changed_chosen, self._chosen),
         ):
             for key in changed:
                 item: Any = kept.get(key)
                 if item is None:
                     changes.drop(f"replies.{name}.{key}")
                 else:
-                    changes.put(f"replies.{name}.{key}", item.to_document())
+                    document = item.to_document()
+                    changes.put_plain(f"replies.{name}.{key}", document, OVERHEAD + len(document[content]))
             changed.clear()
 
     def expires_at(self, record: Record) -> float:

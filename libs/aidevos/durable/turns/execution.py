@@ -147,8 +147,8 @@ class TurnRunner:
     def _run(self, activation: Activation, request: Request) -> Running:
         """Run the turn of a request inline if its method never awaits, otherwise in the returned task."""
         loop = asyncio.get_running_loop()
-        activation.last_used = loop.time()
-        if request.deadline <= loop.time():
+        activation.last_used = now = loop.time()
+        if request.deadline <= now:
             request.fail(Failure("deadline-exceeded", "the deadline passed while the request was waiting"))
             return None
         try:
