@@ -28,7 +28,8 @@ from aidevos.process import vulnerabilities
 from aidevos.process.fleet import CLIENT_USER, DATA_USER, FLEET_FILE, with_credentials
 from aidevos.process.vulnerabilities import Version
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
-from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.security.keys import ensure_signing_key
+from aidevos.security.secret_files import write_secret
 from aidevos.security.service_keys import register
 from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError, load

@@ -17,8 +17,9 @@ import msgspec
 from aidevos.process.fleet import FLEET_FILE, Fleet, with_credentials
 from aidevos.security import service_keys
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets
-from aidevos.security.keys import CSRF, FOLDER, PUBLIC_FOLDER, ensure_secret, write_secret
+from aidevos.security.keys import CSRF, FOLDER, PUBLIC_FOLDER, ensure_secret
 from aidevos.security.sealed import FILE as SEALING
+from aidevos.security.secret_files import write_secret
 
 from ..local.programs import Service
 

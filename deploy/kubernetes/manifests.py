@@ -25,8 +25,8 @@ from aidevos.process.nats_users import ACCOUNTS, write_accounts
 from aidevos.process.nats_users import FOLDER as NATS_FOLDER
 from aidevos.security import keys, service_keys
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets
-from aidevos.security.keys import write_secret
 from aidevos.security.sealed import FILE as SEALING
+from aidevos.security.secret_files import write_secret
 from aidevos.settings import Settings, SettingsError
 
 from ..docker import homes

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 
 from ..nats.config import USERS as NATS_USERS
 from .mongo_server import USERS as MONGO_USERS

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 from aidevos.settings import PREFIX
 
 from .processes import MARK

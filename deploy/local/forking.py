@@ -79,7 +79,14 @@ def _environment() -> dict[str, str]:
     """Return the variables of the server: none that may hold a password, and room for those of other processes."""
     kept = (processes.MARK, f"{PREFIX}HOME")
     own = {name: value for name, value in os.environ.items() if name in kept or not name.startswith(PREFIX)}
-    return {**own, processes.GROUP: GROUP, "PYTHONUNBUFFERED": "1", "_ROOM": " " * VARIABLES_ROOM}
+    # The C library would give each thread a heap of its own, and never return the end of that to the system.
+    return {
+        **own,
+        processes.GROUP: GROUP,
+        "MALLOC_ARENA_MAX": "1",
+        "PYTHONUNBUFFERED": "1",
+        "_ROOM": " " * VARIABLES_ROOM,
+    }
 
 
 class _Forked:

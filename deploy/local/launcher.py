@@ -28,7 +28,8 @@ from aidevos.process import vulnerabilities
 from aidevos.process.fleet import FLEET_FILE, LOGS
 from aidevos.process.vulnerabilities import Version
 from aidevos.security.fleet_secrets import Secrets
-from aidevos.security.keys import ensure_signing_key, write_secret
+from aidevos.security.keys import ensure_signing_key
+from aidevos.security.secret_files import write_secret
 from aidevos.security.tls import client_context
 from aidevos.settings import Settings, SettingsError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aidevos.process.fleet import ADMIN_USER, DATA_USER, with_credentials
 from aidevos.security.fleet_secrets import Secrets
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 from aidevos.settings import Settings
 
 from ..nats.config import HOST_USERS

@@ -8,7 +8,7 @@ from pathlib import Path
 from aidevos.process.fleet import with_credentials
 from aidevos.process.nats_users import CONFIG, FOLDER, write_accounts
 from aidevos.security.fleet_secrets import Secrets
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 from aidevos.settings import Settings
 
 from ..nats.config import render

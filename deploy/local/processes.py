@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 
 MARK = "AIDEVOS_FLEET_MARK"
 MARK_FILE = "mark"

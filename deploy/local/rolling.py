@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec.structs import fields
 
 from aidevos.security.fleet_secrets import load_secrets
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 from aidevos.settings import PREFIX, Settings, SettingsError, load
 from aidevos.variables import read
 

@@ -32,7 +32,7 @@ from aidevos.process import deaths
 from aidevos.process.fleet import FLEET_FILE, Fleet, FleetProcess
 from aidevos.process.targets import remove_stale
 from aidevos.security.fleet_secrets import load_secrets
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 from aidevos.settings import load
 
 from . import environment, forking, processes

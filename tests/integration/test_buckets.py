@@ -149,6 +149,18 @@ async def test_a_subscription_whose_end_failed_is_not_taken_over_by_a_new_connec
     assert not connection._takers
 
 
+async def test_a_subscription_whose_messages_are_handed_over_has_no_queue(connection: Connection) -> None:
+    taken: list[bytes] = []
+    name = f"test.{secrets.token_hex(4)}"
+
+    subscription = await connection.hand_over(name, "", lambda *parts: taken.append(parts[2]))
+
+    assert subscription._pending_queue is None
+    await connection.publish(name, b"1")
+    await connection.end(subscription, 5.0)
+    assert taken == [b"1"]
+
+
 async def test_a_bucket_without_its_last_entries_is_noticed(connection: Connection, name: str) -> None:
     bucket = Bucket(connection, name)
     async with aclosing(bucket.watch(["a"])) as entries:

@@ -13,7 +13,7 @@ from pymongo.errors import OperationFailure
 from aidevos.durable.store.mongo import collections_of
 from aidevos.process.fleet import DATA_USER, FLEET_FILE, Fleet, fleet_settings, with_credentials
 from aidevos.security.fleet_secrets import SECRETS_FILE, Secrets, load_secrets
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 from aidevos.settings import SettingsError
 from deploy.local.programs import SERVICES, shipped_types
 from tests.support.servers import ExternalServer, Servers

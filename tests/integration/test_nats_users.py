@@ -22,7 +22,7 @@ from nats.errors import NoRespondersError
 
 from aidevos.process.fleet import FLEET_FILE, FleetProcess
 from aidevos.process.nats_users import FOLDER, USERS
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 from aidevos.settings import Settings, load
 from deploy.local import binaries, endpoints, nats_server, ports
 from deploy.local.credentials import ensure_secrets

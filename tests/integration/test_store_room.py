@@ -1,8 +1,9 @@
-"""Slow reads leave MongoDB's threads to commits, and purges are fast."""
+"""Slow reads leave MongoDB's threads to commits, purges are fast, and the driver leaves no source code in memory."""
 
 from __future__ import annotations
 
 import asyncio
+import linecache
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -46,6 +47,13 @@ async def test_slow_searches_do_not_hold_up_a_commit(
         for search in searches:
             search.cancel()
         await asyncio.gather(*searches, return_exceptions=True)
+    store.close()
+
+
+async def test_a_store_leaves_no_source_code_in_memory(servers: Servers, database: str) -> None:
+    store = MongoStore(servers.mongo_url, database)
+
+    assert linecache.cache == {}
     store.close()
 
 

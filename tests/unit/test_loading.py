@@ -35,7 +35,9 @@ SPECIAL = {
     "uvicorn": ("http_gateway",),
 }
 # What the supervisor needs none of: it runs no event loop, and connects to no server.
-HEAVY = {"asyncio", "jwt", "motor", "nats", "prometheus_client", "pymongo", *SPECIAL} - {"supervisor"}
+HEAVY = {"asyncio", "bcrypt", "cryptography", "jwt", "motor", "nats", "prometheus_client", "pymongo", *SPECIAL} - {
+    "supervisor"
+}
 
 
 def load(*modules: str) -> set[str]:

@@ -13,9 +13,10 @@ import msgspec
 from aidevos.backup.errors import BackupError
 from aidevos.security.fleet_secrets import SECRETS_FILE, load_secrets
 from aidevos.security.key_ring import Key
-from aidevos.security.keys import FOLDER, RING, replace_ring, write_secret
+from aidevos.security.keys import FOLDER, RING, replace_ring
 from aidevos.security.sealed import FILE as SEALING
 from aidevos.security.sealed import split_keys
+from aidevos.security.secret_files import write_secret
 
 # In containers, each service has a home of its own below the owner's.
 HOMES = "homes"

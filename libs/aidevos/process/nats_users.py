@@ -14,11 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import bcrypt
 import msgspec
 
 from aidevos.contracts import subjects
-from aidevos.security.keys import lock, write_secret
+from aidevos.security.secret_files import lock, write_secret
 
 FOLDER = "nats"
 CONFIG = "nats.conf"
@@ -72,6 +71,9 @@ def load_users(home: Path) -> dict[str, NatsUser]:
 def create_user(home: Path, name: str, *, events: bool = False, metrics: bool = False) -> str:
     """Create a user for the server's next configuration, and return its password. Raises `UserExists`."""
     password = secrets.token_urlsafe(24)
+    # Imported here, because the supervisor makes no users.
+    import bcrypt
+
     hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(ROUNDS, prefix=b"2a")).decode()
     with lock(home / FOLDER):
         users = load_users(home)

@@ -11,11 +11,10 @@ before or after a change, never half of one.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aidevos.security import key_ring
 from aidevos.security.key_ring import Key, Ring, SigningKey
+from aidevos.security.secret_files import lock, write_secret
 
 FOLDER = "keys"
 RING = "signing.json"
@@ -122,17 +122,6 @@ def read_public_keys(home: Path) -> bytes:
     return (home / PUBLIC_FOLDER / PUBLIC).read_bytes()
 
 
-def write_secret(path: Path, content: bytes) -> None:
-    """Replace a file atomically; only its owner can read it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def _change(home: Path, change: Callable[[Ring], Ring]) -> Ring:
     folder = _folder(home)
     with lock(folder):
@@ -166,17 +155,6 @@ def _folder(home: Path) -> Path:
     folder = home / FOLDER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
-
-
-@contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Keep other processes from changing the secrets in a folder."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _create_secret(path: Path, content: bytes) -> None:

@@ -25,7 +25,8 @@ from aidevos.contracts.authentication import CLOCK_MARGIN, TOKEN_LIFETIME
 from aidevos.security import key_ring
 from aidevos.security.key_ring import Key, SigningKey
 from aidevos.security.keys import PUBLIC as ISSUER_KEYS
-from aidevos.security.keys import PUBLIC_FOLDER, load_public_keys, lock, write_secret
+from aidevos.security.keys import PUBLIC_FOLDER, load_public_keys
+from aidevos.security.secret_files import lock, write_secret
 from aidevos.settings import SettingsError
 
 PUBLIC = "services.json"

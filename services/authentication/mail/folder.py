@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from aidevos.contracts.errors import Failure
-from aidevos.security.keys import write_secret
+from aidevos.security.secret_files import write_secret
 
 SUFFIX = ".eml"
 MAX_FILES = 1000

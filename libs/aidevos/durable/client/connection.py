@@ -90,7 +90,10 @@ class Connection(Client):
         """
         # Messages may arrive before `subscribe` returns. It gives the subscription the next number at once.
         self._takers[self._sid + 1] = take
-        return await self.subscribe(subject, queue=queue)
+        subscription = await self.subscribe(subject, queue=queue)
+        # A host has hundreds of them, and a queue takes 2 KB.
+        subscription._pending_queue = None  # type: ignore[assignment]
+        return subscription
 
     async def end(self, subscription: Subscription, within: float) -> None:
         """End a subscription after the messages that have arrived. After `within` seconds, end it all the same.

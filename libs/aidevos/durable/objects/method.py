@@ -138,4 +138,4 @@ def _default_arguments(arguments: type[msgspec.Struct]) -> dict[str, Any] | None
 
 def _cannot_suspend(function: Callable[..., Any]) -> bool:
     """True if the coroutine has no instruction at which it could wait."""
-    return SUSPENDING_OPCODES.isdisjoint(dis.Bytecode(function).codeobj.co_code[::2])
+    return SUSPENDING_OPCODES.isdisjoint(function.__code__.co_code[::2])

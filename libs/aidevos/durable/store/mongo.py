@@ -18,6 +18,7 @@ driver never sends a commit again. It repeats a claim whose answer is lost, whic
 from __future__ import annotations
 
 import asyncio
+import linecache
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -113,6 +114,8 @@ class MongoStore:
             event_listeners=list(listeners),
             **tls,
         )
+        # The driver notes where it was made, and thereby leaves the source of all files on the way in memory.
+        linecache.clearcache()
         self._database = self._client.get_database(
             database,
             read_preference=ReadPreference.PRIMARY,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from deploy.local import forking
+from deploy.local import fork_server, forking
 from deploy.local.fork_server import Order
 
 WITHIN = 20.0
@@ -118,8 +118,40 @@ def test_the_server_knows_no_secret_and_ends_with_the_supervisor(forks: Forks) -
     _eventually(lambda: os.waitpid(server, os.WNOHANG) != (0, 0))
 
 
+def test_the_types_of_services_are_derived_before_a_process_is_forked(forks: Forks) -> None:
+    (forks.folder / "shop.py").write_text(
+        "from msgspec import Struct\nfrom aidevos import BaseDurableObject, Service\n\n"
+        "class CartState(Struct):\n    items: int = 0\n\n"
+        'class Cart(BaseDurableObject[CartState], type="cart"):\n    pass\n\n'
+        'service = Service("objects", types=[Cart])\n'
+    )
+    (forks.folder / "program.py").write_text(
+        "import json, signal\nfrom aidevos.durable.objects import registry\n"
+        "print(json.dumps(registry._object_type.cache_info().currsize), flush=True)\nsignal.pause()\n"
+    )
+    forks.server = forking.ForkServer(["shop"])
+
+    assert forks.fork()[1] == 1
+
+
+def test_objects_of_a_process_find_no_room_between_those_of_the_server() -> None:
+    scattered = [bytes(40) for _ in range(100_000)]
+    del scattered[::2]
+    before = _free_blocks()
+
+    filling = [*fork_server._fill_free_blocks()]
+
+    assert before > 20_000 < len(filling)
+    assert _free_blocks() < before / 10
+
+
 def test_an_order_that_finds_no_room_forks_nothing(forks: Forks) -> None:
     assert forks.server.fork(Order(["program"], {"LARGE": "x" * forking.VARIABLES_ROOM}, "/"), [0, 1, 2]) == 0
+
+
+def _free_blocks() -> int:
+    """Return the free blocks of the size in which a text of 40 bytes is kept."""
+    return {int(size): int(free) for size, free in fork_server._CLASS.findall(fork_server._read_statistics())}[80]
 
 
 def _read(pid: int, name: str) -> list[str]:
