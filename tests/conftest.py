@@ -6,7 +6,7 @@ import gc
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar
 
 import hypothesis
@@ -101,13 +101,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"servers", "rabbitmq", "browsers", "promtool"} & {*getattr(item, "fixturenames", ())}:
             item.add_marker("servers")
-    items.sort(key=scheduling.weight)
+    scheduling.arrange(items)
 
 
-def pytest_collection_finish() -> None:
-    """Let collections of garbage skip the modules and tests, which stay to the end."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_finish(session: pytest.Session) -> Generator[None, object, object]:
+    """Tell pytest-xdist's scheduler the groups of tests; its own way to do so changes what reports call them."""
+    # Collections of garbage skip the modules and tests, which stay to the end.
     gc.collect()
     gc.freeze()
+    items: Any = session.items
+    if hasattr(session.config, "workerinput"):
+        session.items = scheduling.named(items)  # type: ignore[assignment]
+    try:
+        return (yield)
+    finally:
+        session.items = items
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -125,13 +134,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         item.config.stash[WORLDS].end()
 
 
-@pytest.fixture
-def database(servers: Servers) -> Iterator[str]:
-    """Return the name of a new database for this test, and drop the database afterwards."""
+def _new_database(servers: Servers) -> Iterator[str]:
     name = f"test_{secrets.token_hex(8)}"
     yield name
     servers.heal()
     drop_database(servers.mongo_url, name)
+
+
+@pytest.fixture
+def database(servers: Servers) -> Iterator[str]:
+    """Return the name of a new database for this test, and drop the database afterwards."""
+    yield from _new_database(servers)
+
+
+@pytest.fixture(scope="module")
+def shared_database(servers: Servers) -> Iterator[str]:
+    """Return the name of a database for tests of a module that only read it; the first of them fills it."""
+    yield from _new_database(servers)
 
 
 @pytest.fixture(autouse=True)

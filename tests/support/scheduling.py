@@ -1,33 +1,58 @@
-"""Distributes tests over processes: long tests start first, and tests that share a module fixture stay together."""
+"""Distributes tests over processes: long tests start first, and tests that share a fixture stay together."""
 
 from __future__ import annotations
 
 import os
-from functools import cache
-from pathlib import Path
+from collections import defaultdict
+from typing import Any, NamedTuple
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadGroupScheduling
 
-# The folder whose `world` fixture runs the shared services.
-SHARED_SERVICES = "tests/e2e"
+# The folders whose `world` fixture runs the shared services.
+SHARED_SERVICES = ("tests/e2e", "tests/e2e/console")
 # A test with a larger timeout, in seconds, counts as long.
 LONG = 120
 # Each process starts its own servers, which take about 1 GiB of memory.
 MOST_PROCESSES = 8
+LIGHTEST = 4
 
 
-class Scheduling(LoadScopeScheduling):
-    """Hands out tests one by one, in order; a module with module-scoped fixtures goes to one process as a whole."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        module = nodeid.partition("::")[0]
-        return module if _has_module_fixture(module) else nodeid
+class Scheduling(LoadGroupScheduling):
+    """Hands out tests one by one, in order; those with the same group behind their ID go to one process as a whole."""
 
 
-@cache
-def _has_module_fixture(path: str) -> bool:
-    return '@pytest.fixture(scope="module")' in Path(path).read_text()
+class Named(NamedTuple):
+    """What the scheduler is told of a test: its ID, with its group behind it."""
+
+    nodeid: str
+
+
+def named(items: list[pytest.Item]) -> list[Named]:
+    return [Named(f"{item.nodeid}@{name}" if (name := group(item)) else item.nodeid) for item in items]
+
+
+def group(item: pytest.Item) -> str | None:
+    """Return the group whose tests share what is dear to start, or None if any process can run the test.
+
+    A mark `xdist_group` names it. Otherwise it is the package, or the module, for which a fixture is made once. Module
+    fixtures of a `conftest.py` count for nothing, since they only pass on what is made once for a whole process.
+    """
+    if mark := item.get_closest_marker("xdist_group"):
+        return str(mark.args[0])
+    module = item.nodeid.partition("::")[0]
+    places = [(each.scope, each.baseid.partition("::")[0]) for each in _fixtures(item).values()]
+    shared = [place for scope, place in places if scope == "package" or (scope != "function" and place == module)]
+    return min(shared, key=len, default=None)
+
+
+def arrange(items: list[pytest.Item]) -> None:
+    """Put long tests first, and with them the whole groups that they belong to."""
+    groups = [group(item) or item.nodeid for item in items]
+    weights: dict[str, int] = defaultdict(lambda: LIGHTEST)
+    for item, name in zip(items, groups, strict=True):
+        weights[name] = min(weights[name], weight(item))
+    items[:] = [item for _, item in sorted(zip(groups, items, strict=True), key=lambda pair: weights[pair[0]])]
 
 
 def processes() -> int:
@@ -37,13 +62,18 @@ def processes() -> int:
 
 def weight(item: pytest.Item) -> int:
     """Return a sort key that puts long tests first: own services, shared services, servers only, no servers."""
-    fixtures = getattr(item, "_fixtureinfo", None)
-    found = fixtures.name2fixturedefs if fixtures else {}
-    if "world" in found and found["world"][-1].baseid == SHARED_SERVICES:
+    found = _fixtures(item)
+    if "world" in found and found["world"].baseid in SHARED_SERVICES:
         return 2 if _timeout(item) <= LONG else 1
     if _timeout(item) > LONG or "worlds" in found or item.path.parts[-2] == "faults":
         return 0
-    return 3 if item.get_closest_marker("servers") else 4
+    return 3 if item.get_closest_marker("servers") else LIGHTEST
+
+
+def _fixtures(item: pytest.Item) -> dict[str, Any]:
+    """Return the definitions of the fixtures that a test uses, by their names."""
+    found = getattr(item, "_fixtureinfo", None)
+    return {name: definitions[-1] for name, definitions in found.name2fixturedefs.items()} if found else {}
 
 
 def _timeout(item: pytest.Item) -> float:
