@@ -22,6 +22,14 @@ IMAGE = "selenium/standalone-chromium:latest"
 HOST = "127.0.0.1"
 START_TIMEOUT = 60.0
 POLL = 0.02
+ARGUMENTS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--window-size=900,700",
+    # Transitions would draw dozens of frames that nobody looks at.
+    "--force-prefers-reduced-motion",
+)
 
 
 def find_browser() -> str | None:
@@ -54,7 +62,7 @@ class Browsers:
         options = ChromeOptions()
         if self._program is not None:
             options.binary_location = self._program
-        for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=900,700"):
+        for argument in ARGUMENTS:
             options.add_argument(argument)
         options.add_argument(f"--user-data-dir={tempfile.mkdtemp(dir=self.home)}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-from tests.support.browser import Browsers, requested
-from tests.support.console import Console, People, Visit, checked, new_name, post, register, visiting
-from tests.support.http import blocking_http_client
+from tests.support.browser import requested
+from tests.support.console import Console, People, new_name, post, register
 from tests.support.letters import bury_letters
 from tests.support.people import PASSWORD
 from tests.support.world import World
@@ -62,54 +60,27 @@ class Shown(NamedTuple):
     opened: str = ""
 
 
-@pytest.fixture(scope="module")
-def visit(browsers: Browsers, world: World) -> Iterator[Visit]:
-    with visiting(browsers, world) as visit:
-        yield visit
-
-
-@pytest.fixture
-def admin(visit: Visit) -> People:
-    return visit.admin
-
-
-@pytest.fixture
-def console(visit: Visit) -> Iterator[Console]:
-    with checked(visit.console) as console:
-        yield console
-
-
-def test_a_wrong_password_is_refused_and_the_page_says_so(world: World, browsers: Browsers) -> None:
-    other = browsers.open()
-    other.set_window_size(1280, 900)
-    try:
-        console = Console(other, world.url)
-        console.open("/objects/counter:deep")
-        console.fill("Username or e-mail address", "nobody")
-        console.fill("Password", "not the password")
-        console.press("Log in")
-        console.see("the password is wrong")
-        assert console.all("[role=alert]")
-        assert console.violations() == []
-        person = register_anew(world)
-        # A deep link is shown after the login.
-        console.open("/account")
-        console.log_in(person, PASSWORD)
-        console.see("Second factor")
-        # Users see only the pages that they may use.
-        console.until(lambda: "Data" in console.all("aside nav")[0].text)
-        menu = console.all("aside nav")[0].text
-        assert "Users" not in menu
-        assert "Fleet" not in menu
-        console.press("Log out")
-        console.until(lambda: console.all("input[name=password]"))
-    finally:
-        other.quit()
-
-
-def register_anew(world: World) -> str:
-    with blocking_http_client(base_url=world.url, timeout=20, headers={"Authorization": world.admin}) as api:
-        return register(api, "user")
+def test_a_wrong_password_is_refused_and_the_page_says_so(login_page: Console, admin: People) -> None:
+    console = login_page
+    console.open("/objects/counter:deep")
+    console.fill("Username or e-mail address", "nobody")
+    console.fill("Password", "not the password")
+    console.press("Log in")
+    console.see("the password is wrong")
+    assert console.all("[role=alert]")
+    assert console.violations() == []
+    person = register(admin.api, "user")
+    # A deep link is shown after the login.
+    console.open("/account")
+    console.log_in(person, PASSWORD)
+    console.see("Second factor")
+    # Users see only the pages that they may use.
+    console.until(lambda: "Data" in console.all("aside nav")[0].text)
+    menu = console.all("aside nav")[0].text
+    assert "Users" not in menu
+    assert "Fleet" not in menu
+    console.press("Log out")
+    console.until(lambda: console.all("input[name=password]"))
 
 
 def test_no_page_violates_a_rule_of_accessibility_or_loads_from_elsewhere(console: Console, world: World) -> None:
@@ -172,21 +143,16 @@ def test_a_page_shows_nothing_of_the_one_before(console: Console, admin: People)
     console.until(lambda: "271828" not in console.text)
 
 
-def test_the_first_paint_is_soon_and_little_is_loaded_and_kept(browsers: Browsers, world: World) -> None:
-    other = browsers.open()
-    try:
-        console = Console(other, world.url)
-        console.open()
-        console.until(lambda: console.all("input[name=password]"))
-        painted = "return performance.getEntriesByName('first-contentful-paint')[0].startTime"
-        loaded = "return performance.getEntriesByType('resource').reduce((sum, each) => sum + each.transferSize, 0)"
-        # A quiet machine needs a quarter of a second; the machine that runs all tests is busy.
-        assert other.execute_script(painted) < 5000
-        assert 0 < other.execute_script(loaded) < 300_000
-        console.log_in(register_anew(world), PASSWORD)
-        assert other.execute_script("return localStorage.length + sessionStorage.length") == 0
-    finally:
-        other.quit()
+def test_the_first_paint_is_soon_and_little_is_loaded_and_kept(login_page: Console, admin: People) -> None:
+    browser = login_page.browser
+    login_page.until(lambda: login_page.all("input[name=password]"))
+    painted = "return performance.getEntriesByName('first-contentful-paint')[0].startTime"
+    loaded = "return performance.getEntriesByType('resource').reduce((sum, each) => sum + each.transferSize, 0)"
+    # A quiet machine needs a quarter of a second; the machine that runs all tests is busy.
+    assert browser.execute_script(painted) < 5000
+    assert 0 < browser.execute_script(loaded) < 300_000
+    login_page.log_in(register(admin.api, "user"), PASSWORD)
+    assert browser.execute_script("return localStorage.length + sessionStorage.length") == 0
 
 
 def test_the_search_finds_pages_objects_users_and_collections(console: Console, admin: People) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from selenium.webdriver.remote.webelement import WebElement
 
-from tests.support.browser import Browsers
-from tests.support.console import Console, People, Visit, checked, new_name, post, register, visiting
+from tests.support.console import Console, People, new_name, post, register
 from tests.support.http import blocking_http_client
 from tests.support.people import PASSWORD
 from tests.support.receiver import Receiver
@@ -23,23 +22,6 @@ NAME = "<b>Ada</b>"
 # The status of a receiver that wants no further deliveries.
 GONE = 410
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(scope="module")
-def visit(browsers: Browsers, world: World) -> Iterator[Visit]:
-    with visiting(browsers, world) as visit:
-        yield visit
-
-
-@pytest.fixture
-def admin(visit: Visit) -> People:
-    return visit.admin
-
-
-@pytest.fixture
-def console(visit: Visit) -> Iterator[Console]:
-    with checked(visit.console) as console:
-        yield console
 
 
 def test_a_project_runs_a_task_that_can_be_cancelled(console: Console, admin: People) -> None:

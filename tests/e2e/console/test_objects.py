@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.browser import Browsers, requested
-from tests.support.console import Console, People, Visit, checked, new_name, post, visiting
+from tests.support.browser import requested
+from tests.support.console import Console, People, new_name, post
 from tests.support.letters import bury_letters
 from tests.support.sheets import serving_sheets
 from tests.support.world import World
@@ -26,23 +26,6 @@ URL.createObjectURL = (blob) => {
 """
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(scope="module")
-def visit(browsers: Browsers, world: World) -> Iterator[Visit]:
-    with visiting(browsers, world) as visit:
-        yield visit
-
-
-@pytest.fixture
-def admin(visit: Visit) -> People:
-    return visit.admin
-
-
-@pytest.fixture
-def console(visit: Visit) -> Iterator[Console]:
-    with checked(visit.console) as console:
-        yield console
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +106,8 @@ def test_a_dead_letter_is_sent_again_and_applied(console: Console, world: World,
     name, lost = new_name(), new_name()
     asyncio.run(bury_letters(world, name, lost))
     console.open()
-    console.until(lambda: any("dead letter" in link.text for link in console.all("main a")))
-    console.all("main a")[-1].click()
+    links = console.until(lambda: [link for link in console.all("main a") if "dead letter" in link.text])
+    links[0].click()
     console.see(f"counter:{name}")
     console.press("Send again", f"//tr[td[contains(., 'counter:{name}')]]")
     console.see("It was sent again, and has arrived.")

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import httpx2
 import pyotp
 import pytest
-from selenium.webdriver import Remote
 
-from tests.support.browser import Browsers, Page, forget
-from tests.support.console import Console, checked, new_name, post
+from tests.support.browser import Page
+from tests.support.console import Console, new_name, post
 from tests.support.http import blocking_http_client
 from tests.support.mails import in_folder, token_in
 from tests.support.people import PASSWORD
@@ -23,26 +22,14 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def browser(browsers: Browsers) -> Iterator[Remote]:
-    browser = browsers.open()
-    browser.set_window_size(1280, 900)
-    yield browser
-    browser.quit()
-
-
-@pytest.fixture(scope="module")
 def api(world: World) -> Iterator[httpx2.Client]:
     with blocking_http_client(base_url=world.url, timeout=20) as api:
         yield api
 
 
 @pytest.fixture
-def console(browser: Remote, world: World) -> Iterator[Console]:
-    """The console, where nobody is logged in."""
-    forget(browser)
-    with checked(Console(browser, world.url)) as console:
-        console.open()
-        yield console
+def console(login_page: Console) -> Console:
+    return login_page
 
 
 @pytest.fixture
