@@ -53,21 +53,34 @@ def fleet(servers: Servers, database: str) -> FleetData:
 @pytest.fixture
 def filled(database_of: Any) -> Any:
     """A database with three collections of a fleet and one of somebody else."""
+    return fill(database_of)
+
+
+def fill(database: Any) -> Any:
     awkward = {"value": {"$set": 1, "a.b": [None, True, 2**62, 1.0, "$literal", {"$ref": "x"}]}}
     documents = [document(f"c{number}", state={"value": number}) for number in range(COUNT)]
-    database_of.obj_counter.insert_many([*documents, document("odd", state=awkward, replies={"chosen": {"k": b"\0"}})])
-    database_of.replies_counter.insert_one(
+    database.obj_counter.insert_many([*documents, document("odd", state=awkward, replies={"chosen": {"k": b"\0"}})])
+    database.replies_counter.insert_one(
         {"_id": {"o": "c1", "k": "chosen-x"}, "record": {"p": b"1"}, "end": copies.MADE}
     )
-    database_of.obj_cart.insert_one(document("1", version=9, outbox={"5": {"kind": "tell"}}, outbox_last=5, relay=True))
-    database_of.somebody.insert_one({"_id": 1})
-    return database_of
+    database.obj_cart.insert_one(document("1", version=9, outbox={"5": {"kind": "tell"}}, outbox_last=5, relay=True))
+    database.somebody.insert_one({"_id": 1})
+    return database
+
+
+@pytest.fixture(scope="module")
+def kept(servers: Servers, shared_database: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of a database like `filled`. Tests change copies of it."""
+    place = tmp_path_factory.mktemp("kept") / "copy"
+    with copies.collections(servers, shared_database) as found:
+        fill(found)
+        copies.save(copies.fleet_of(servers, shared_database), place)
+    return place
 
 
 @pytest.fixture
-def copy(filled: Any, fleet: FleetData, tmp_path: Path) -> Path:
-    copies.save(fleet, tmp_path / "copy")
-    return tmp_path / "copy"
+def copy(kept: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(kept, tmp_path / "copy")
 
 
 @pytest.fixture
@@ -223,7 +236,7 @@ def test_only_the_copy_with_the_fingerprint_is_accepted(filled: Any, fleet: Flee
 @pytest.mark.parametrize("name", [IDENTITY, MANIFEST, "00001.part", "00002.part", "00003.part"])
 @pytest.mark.parametrize("change", ["flip", "cut", "remove", "lengthen"])
 def test_a_changed_file_is_noticed_before_anything_is_restored(
-    filled: Any, fleet: FleetData, copy: Path, name: str, change: str
+    servers: Servers, shared_database: str, copy: Path, name: str, change: str
 ) -> None:
     file = copy / name
     content = bytearray(file.read_bytes())
@@ -232,12 +245,14 @@ def test_a_changed_file_is_noticed_before_anything_is_restored(
     else:
         content[len(content) // 2] ^= change == "flip"
         file.write_bytes({"flip": content, "cut": content[:-1], "lengthen": content + b"x"}[change])
-    before = everything(filled)
+    with copies.collections(servers, shared_database) as database:
+        before = everything(database)
 
-    with pytest.raises(BackupError):
-        copies.restore(fleet, copy)
+        with pytest.raises(BackupError):
+            copies.restore(copies.fleet_of(servers, shared_database), copy)
 
-    assert everything(filled) == before
+        assert before
+        assert everything(database) == before
 
 
 def test_parts_that_were_exchanged_are_noticed_even_with_matching_hashes(fleet: FleetData, copy: Path) -> None:

@@ -66,15 +66,15 @@ class Queries:
 
 
 @pytest.fixture
-async def queries(servers: Servers, database: str) -> AsyncIterator[Queries]:
+async def queries(servers: Servers, shared_database: str) -> AsyncIterator[Queries]:
     commands = Commands()
-    store = MongoStore(servers.mongo_url, database, listeners=[commands])
+    store = MongoStore(servers.mongo_url, shared_database, listeners=[commands])
     await store.open(ITEM_TYPE, ItemDO.indexes, ItemDO.sparse_indexes)
     with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
-        client[database][f"obj_{ITEM_TYPE}"].insert_many(
-            [document(incarnation, number) for number in range(COUNT) for incarnation in "12"]
-        )
-        yield Queries(store, commands, client[database])
+        items = client[shared_database][f"obj_{ITEM_TYPE}"]
+        if items.find_one() is None:
+            items.insert_many([document(incarnation, number) for number in range(COUNT) for incarnation in "12"])
+        yield Queries(store, commands, client[shared_database])
     store.close()
 
 

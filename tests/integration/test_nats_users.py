@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import NoRespondersError
 
+from aidevos.cli.main import main
 from aidevos.process.fleet import FLEET_FILE, FleetProcess
 from aidevos.process.nats_users import FOLDER, USERS
 from aidevos.security.secret_files import write_secret
@@ -48,10 +52,13 @@ class Fleet:
         write_secret(self.settings.home / FLEET_FILE, msgspec.json.encode(fleet))
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `aidevos nats-user` as the owner of the home."""
-        command = [sys.executable, "-P", "-m", "aidevos.cli.main", "nats-user", *arguments]
-        environment = {**os.environ, "AIDEVOS_HOME": str(self.settings.home)}
-        return subprocess.run(command, env=environment, capture_output=True, text=True)
+        """Run `aidevos nats-user` as the owner of the home, in a thread beside the test's event loop."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setenv("AIDEVOS_HOME", str(self.settings.home))
+            with ThreadPoolExecutor(1) as thread:
+                status = thread.submit(main, ["nats-user", *arguments]).result()
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
     def create(self, *arguments: str) -> dict[str, str]:
         created = self.run(*arguments)

@@ -21,7 +21,7 @@ from tests.support.servers import Servers
 SEARCH = UserManagementDO.searches[0]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(servers: Servers) -> Iterator[pymongo.MongoClient[Any]]:
     with pymongo.MongoClient(servers.mongo_url) as client:
         yield client
@@ -39,20 +39,20 @@ def wanted() -> list[Any]:
 @pytest.mark.parametrize("later_page", [False, True])
 @pytest.mark.parametrize("args", wanted())
 async def test_a_search_of_users_scans_no_collection_and_sorts_nothing(
-    servers: Servers, database: str, client: pymongo.MongoClient[Any], args: FindUsers, later_page: bool
+    servers: Servers, shared_database: str, client: pymongo.MongoClient[Any], args: FindUsers, later_page: bool
 ) -> None:
     commands = Commands()
-    store = MongoStore(servers.mongo_url, database, listeners=[commands])
+    store = MongoStore(servers.mongo_url, shared_database, listeners=[commands])
     await store.open("user", SEARCH.indexes)
     search: Find = SEARCH.find(args)
     if later_page:
         search = search._replace(after=("m", "x") if search.order == ("username",) else (5.0, "x"))
 
     await store.find("user", search)
-    plan = client[database].command("explain", commands.find, verbosity="queryPlanner")["queryPlanner"]["winningPlan"]
+    explained = client[shared_database].command("explain", commands.find, verbosity="queryPlanner")
     store.close()
 
-    stages = {stage["stage"] for stage in every_stage(plan)}
+    stages = {stage["stage"] for stage in every_stage(explained["queryPlanner"]["winningPlan"])}
     assert "IXSCAN" in stages
     assert not stages & {"COLLSCAN", "SORT"}
     assert commands.find["maxTimeMS"] == TIME_LIMIT
