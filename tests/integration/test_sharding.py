@@ -31,7 +31,7 @@ TARGETS: dict[str, dict[str, str]] = {
         "listCollections": ALL,
         "createIndexes obj_*": ALL,
         "dropIndexes obj_*": ALL,
-        "createIndexes replies_*": ALL,
+        "find replies_*": ALL,
         "createIndexes history_*": ALL,
         "upsert obj_* by _id": ONE,
         "find obj_* by _ids": THOSE,
@@ -49,7 +49,8 @@ TARGETS: dict[str, dict[str, str]] = {
     "list_pending": {"find obj_*": ALL},
     "list_due": {"find obj_*": ALL},
     "purge": {"find obj_*": ALL, "delete history_*": ALL, "delete obj_* by _ids": THOSE},
-    "archive": {"upsert replies_* by _id": ONE},
+    # Once per process and type.
+    "archive": {"createIndexes replies_*": ALL, "upsert replies_* by _id": ONE},
     "read_archived": {"find replies_* by _ids": THOSE},
     # An object that is deleted has archived records only if many callers chose their own request IDs.
     "delete_archived": {"delete replies_*": ALL},

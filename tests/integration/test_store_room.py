@@ -57,6 +57,26 @@ async def test_a_store_leaves_no_source_code_in_memory(servers: Servers, databas
     store.close()
 
 
+async def test_archived_records_end_by_themselves_and_a_type_without_any_has_no_collection_for_them(
+    servers: Servers, database: str
+) -> None:
+    store, later = MongoStore(servers.mongo_url, database), MongoStore(servers.mongo_url, database)
+    with pymongo.MongoClient[dict[str, object]](servers.mongo_url) as client:
+        await store.open("tally")
+        assert client[database].list_collection_names() == ["obj_tally"]
+
+        await store.archive("tally", "a", [("k", {"p": b"1"}, datetime.now(UTC))])
+
+        archive = client[database]["replies_tally"]
+        assert archive.index_information()["end_1"]["expireAfterSeconds"] == 0
+        # Of a copy that was restored.
+        archive.drop_index("end_1")
+        await later.open("tally")
+        assert "end_1" in archive.index_information()
+    store.close()
+    later.close()
+
+
 async def test_purges_remove_old_tombstones_a_thousand_at_a_time(servers: Servers, database: str) -> None:
     store = MongoStore(servers.mongo_url, database)
     await store.open("tally")

@@ -124,6 +124,8 @@ class MongoStore:
         )
         self._channels = Channels(self._client.delegate, database, WRITE_TIMEOUT_MS / 1000 + 5)
         self._room = asyncio.Semaphore(max(1, max_workers // 2))
+        # The types whose archived completion records end by themselves.
+        self._archives: set[str] = set()
         self._slices = Slices()
 
     async def open(
@@ -283,6 +285,8 @@ class MongoStore:
             UpdateOne({"_id": {"o": id, "k": key}}, {"$set": {"record": record, "end": end}}, upsert=True)
             for key, record, end in records
         ]
+        if type not in self._archives:
+            await self._run_apart(lambda: self._open_archive(type))
         await self._run_apart(lambda: self._records(type).bulk_write(updates, ordered=False))
 
     async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -347,7 +351,13 @@ class MongoStore:
     async def _ensure_indexes(self, type: str, indexes: list[IndexModel]) -> None:
         await self._objects(type).create_indexes(indexes)
         await self._drop_obsolete_indexes(type)
+        # Most types never need one, and MongoDB takes 65 KB of memory for each collection and each index.
+        if await self._records(type).find_one({}, {"_id": True}):
+            await self._open_archive(type)
+
+    async def _open_archive(self, type: str) -> None:
         await self._records(type).create_index("end", expireAfterSeconds=0)
+        self._archives.add(type)
 
     async def _drop_obsolete_indexes(self, type: str) -> None:
         for name in OBSOLETE_INDEXES:
