@@ -22,6 +22,7 @@ OPERATIONS, MOST = 150, 300
     [
         ("moved_after_accepting", PlainCounters, ["pause"], [1, 0]),
         ("records_not_stored", Counters, ["kill", "cut"], [3, 6, 8]),
+        ("late_tells_applied", Tells, ["straggle"], [1]),
         ("fenced_commit_repeated", Counters, ["straggle"], [0, 2, 3]),
         ("gate_off", Counters, ["kill", "freeze"], [30, 39, 19, 29]),
         ("scan_off", Tells, ["kill", "freeze"], [0, 3]),

@@ -26,9 +26,9 @@ from aidevos.durable.store.mongo import MongoStore
 from aidevos.durable.store.port import Claim, Commit, CommitPoint, Document, Outcome, StoreError
 from aidevos.durable.turns import outcome as outcomes
 from aidevos.durable.turns.activation import Activation
-from aidevos.durable.turns.completion import CompletionRecords
+from aidevos.durable.turns.completion import CompletionRecords, Record
 from aidevos.durable.turns.failures import moved
-from aidevos.durable.turns.headers import Reply
+from aidevos.durable.turns.headers import Reply, RequestKey
 from aidevos.durable.turns.pending import PendingCommit
 from aidevos.security.permissions import Principal
 
@@ -143,6 +143,21 @@ def records_not_stored() -> Iterator[None]:
 
 
 @contextmanager
+def late_tells_applied() -> Iterator[None]:
+    """Take a late copy of a tell that its sender has settled for a new one."""
+
+    def find(records: CompletionRecords, key: RequestKey, fingerprint: bytes, now: float) -> Record | None:
+        client = records._clients.get(key.client)
+        if key.tell and client is not None and key.number < client.mark:
+            return None
+        return find_record(records, key, fingerprint, now)
+
+    find_record = CompletionRecords.find
+    with patch.object(CompletionRecords, "find", find):
+        yield
+
+
+@contextmanager
 def lease_check_off() -> Iterator[None]:
     """Answer from memory, whether the lease is live or not."""
     with patch.object(Lease, "valid", lambda self: not self.lost.is_set()):
@@ -250,6 +265,7 @@ MUTATIONS: dict[str, Callable[[], Any]] = {
         fenced_commit_repeated,
         gate_off,
         records_not_stored,
+        late_tells_applied,
         lease_check_off,
         scan_off,
         released_before_settled,
