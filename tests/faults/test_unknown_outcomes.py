@@ -37,12 +37,18 @@ async def kit(servers: Servers, database: str) -> AsyncIterator[ObjectKit]:
     store.close()
 
 
-def fail(servers: Servers, times: int, **how: Any) -> None:
-    """Make the next writes of the store fail in this way."""
+def fail(servers: Servers, times: int, **how: Any) -> int:
+    """Make the next writes of the store fail in this way, and return how many writes have failed so far."""
     data = {"failCommands": ["update"], "appName": "aidevos"} | how
     with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
         mode = {"times": times} if times else "off"
-        client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
+        return int(client.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)["count"])
+
+
+def wait_until_failed(servers: Servers, count: int) -> None:
+    """Return when so many writes fail or have failed."""
+    with pymongo.MongoClient[dict[str, Any]](servers.mongo_url) as client:
+        client.admin.command("waitForFailPoint", "failCommand", timesEntered=count, maxTimeMS=10_000)
 
 
 async def send(kit: ObjectKit, number: int) -> int:

@@ -19,12 +19,13 @@ from aidevos.durable.client.connection import connect
 from aidevos.testing import Operation, Refusal, Unknown
 from tests.support.campaign.clients import NatsClient
 from tests.support.host_processes import eventually
+from tests.support.kits import repeats
 from tests.support.many_hosts import Place
 from tests.support.servers import Servers
 from tests.support.workloads import Alarms, Client, Counters, Registers, Tells, Workloads
 
 # Requests per second, the clients that they come from, and objects of each kind.
-RATE, CLIENTS, OBJECTS = 150, 16, 48
+RATE, CLIENTS, OBJECTS = min(150, 2 * repeats(150)), 16, 48
 
 
 class Request(NamedTuple):

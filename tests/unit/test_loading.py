@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
+from functools import cache
 
 import pytest
 
@@ -40,19 +42,50 @@ HEAVY = {"asyncio", "bcrypt", "cryptography", "jwt", "motor", "nats", "prometheu
 }
 
 
+# Prints a line with the modules that each service loads. All load the same ones first, so those are loaded once.
+LOAD_SERVICES = """
+import importlib, os, sys
+import aidevos.process.serving
+for name in sys.argv[1:]:
+    if os.fork() == 0:
+        importlib.import_module(name)
+        print(name, *(name for name, module in sys.modules.items() if module), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
 def load(*modules: str) -> set[str]:
     """Return the packages that a fresh interpreter has loaded after these modules."""
     code = f"import sys, {', '.join(modules)}; print(*(name for name, module in sys.modules.items() if module))"
-    command = [sys.executable, "-P", "-c", code]
-    names = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
-    return {name.partition(".")[0] for name in names}
+    return packages(run(code).split())
+
+
+def run(code: str, *arguments: str) -> str:
+    """Return what a fresh interpreter prints."""
+    command = [sys.executable, "-P", "-c", code, *arguments]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def packages(modules: Iterable[str]) -> set[str]:
+    return {name.partition(".")[0] for name in modules}
+
+
+@cache
+def loaded_by_services() -> dict[str, set[str]]:
+    """Return the packages that the process of each service has loaded, by the name of its module."""
+    names = [entry_of(service) for service in SERVICES]
+    lines = [line.split() for line in run(LOAD_SERVICES, *names).splitlines()]
+    return {name: packages(modules) for name, *modules in lines}
+
+
+def entry_of(service: Service) -> str:
+    return f"{PACKAGE}.{service.name}.{'bootstrap' if service.listens else 'service'}"
 
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda service: service.name)
 def test_a_service_loads_no_library_that_it_does_not_use(service: Service) -> None:
-    entry = "bootstrap" if service.listens else "service"
-
-    loaded = load("aidevos.process.serving", f"{PACKAGE}.{service.name}.{entry}")
+    loaded = loaded_by_services()[entry_of(service)]
 
     assert sorted(loaded & SPECIAL.keys()) == sorted(name for name, users in SPECIAL.items() if service.name in users)
 

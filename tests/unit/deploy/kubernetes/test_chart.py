@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import cache
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -39,12 +41,21 @@ def render_text(folder: Path, values: str) -> list[Manifest]:
     (folder / "values.yaml").write_text(values)
     done = render(folder / "values.yaml")
     assert done.returncode == 0, done.stderr
-    return list(yaml.safe_load_all(done.stdout))
+    return parse(done.stdout)
+
+
+def parse(text: str) -> list[Manifest]:
+    return list(yaml.load_all(text, yaml.CSafeLoader))
+
+
+@cache
+def example(name: str) -> list[Manifest]:
+    return parse((EXAMPLES / f"{name}.yaml").read_text())
 
 
 @pytest.fixture(params=NAMES)
 def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
-    return list(yaml.safe_load_all((EXAMPLES / f"{request.param}.yaml").read_text()))
+    return deepcopy(example(request.param))
 
 
 def of_kind(manifests: list[Manifest], kind: str) -> list[Manifest]:
@@ -295,7 +306,7 @@ def test_the_chart_has_no_copy_of_the_rules_and_the_dashboards() -> None:
 
 
 def test_hosts_are_spread_and_grow_with_their_load() -> None:
-    large = list(yaml.safe_load_all((EXAMPLES / "twenty-nodes.yaml").read_text()))
+    large = example("twenty-nodes")
     scalers = {
         found["spec"]["scaleTargetRef"]["name"]: found["spec"] for found in of_kind(large, "HorizontalPodAutoscaler")
     }
