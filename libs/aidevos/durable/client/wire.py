@@ -10,7 +10,6 @@ Promise: messages keep their order, whichever way they are read.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
 
 from nats.aio.client import Client
@@ -18,9 +17,8 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 # Takes the subject, the reply subject, the payload and the headers of a message.
 Take = Callable[[bytes, bytes, bytes, bytes], None]
-# The first line of a message: its subject, subscription, reply subject, and sizes of its headers and in all.
-_with_headers = re.compile(rb"HMSG ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )?(\d+) (\d+)\r\n").match
-_without_headers = re.compile(rb"MSG ([^ \r\n]+) (\d+) (?:([^ \r\n]+) )?(\d+)\r\n").match
+# The words of a message's first line, without those of a reply subject.
+_WORDS = {b"MSG ": 4, b"HMSG": 5}
 
 
 class WireParser(Parser):
@@ -65,17 +63,22 @@ class WireParser(Parser):
         if self.buf:
             data = bytes(self.buf) + data
             self.buf.clear()
-        at, takers, subscriptions = 0, self._takers, self._connection._subs
-        while line := (_with_headers if data.startswith(b"H", at) else _without_headers)(data, at):
-            subject, sid, reply, *sizes = line.groups(b"")
-            number = int(sid)
-            if number not in takers or number not in subscriptions:
+        at = 0
+        while (verb := data[at : at + 4]) in _WORDS:
+            line_end = data.find(b"\r\n", at)
+            words = data[at : line_end if line_end >= 0 else at].split(b" ")
+            extra = len(words) - _WORDS[verb]
+            if extra not in (0, 1):
                 break
-            start = line.end()
-            body, end = start + (int(sizes[0]) if len(sizes) == 2 else 0), start + int(sizes[-1])
+            number = int(words[2]) if words[2].isdigit() else -1
+            take = self._takers.get(number)
+            if take is None or number not in self._connection._subs:
+                break
+            start = line_end + 2
+            body, end = start + (int(words[-2]) if verb == b"HMSG" else 0), start + int(words[-1])
             if end + 2 > len(data):
                 self.buf += data[at:]
                 return b""
-            takers[number](subject, reply, data[body:end], data[start:body])
+            take(words[1], words[3] if extra else b"", data[body:end], data[start:body])
             at = end + 2
         return data[at:]
