@@ -16,6 +16,9 @@ LONG = 120
 # Each process starts its own servers, which take about 1 GiB of memory.
 MOST_PROCESSES = 8
 LIGHTEST = 4
+# A node of RabbitMQ takes as long to start as all other servers. One process runs all tests that use the fixture of
+# this name, or that ask for it because a parameter says so.
+RABBITMQ = "rabbitmq"
 
 
 class Scheduling(LoadGroupScheduling):
@@ -35,11 +38,13 @@ def named(items: list[pytest.Item]) -> list[Named]:
 def group(item: pytest.Item) -> str | None:
     """Return the group whose tests share what is dear to start, or None if any process can run the test.
 
-    A mark `xdist_group` names it. Otherwise it is the package, or the module, for which a fixture is made once. Module
-    fixtures of a `conftest.py` count for nothing, since they only pass on what is made once for a whole process.
+    A mark `xdist_group` names it. Otherwise it is RabbitMQ, or the package or module for which a fixture is made once.
+    Module fixtures of a `conftest.py` count for nothing, since they only pass on what is made once for a process.
     """
     if mark := item.get_closest_marker("xdist_group"):
         return str(mark.args[0])
+    if RABBITMQ in getattr(item, "fixturenames", ()) or RABBITMQ in _parameters(item):
+        return RABBITMQ
     module = item.nodeid.partition("::")[0]
     places = [(each.scope, each.baseid.partition("::")[0]) for each in _fixtures(item).values()]
     shared = [place for scope, place in places if scope == "package" or (scope != "function" and place == module)]
@@ -74,6 +79,11 @@ def _fixtures(item: pytest.Item) -> dict[str, Any]:
     """Return the definitions of the fixtures that a test uses, by their names."""
     found = getattr(item, "_fixtureinfo", None)
     return {name: definitions[-1] for name, definitions in found.name2fixturedefs.items()} if found else {}
+
+
+def _parameters(item: pytest.Item) -> list[Any]:
+    found = getattr(item, "callspec", None)
+    return [value for value in found.params.values() if isinstance(value, str)] if found else []
 
 
 def _timeout(item: pytest.Item) -> float:
