@@ -44,7 +44,8 @@ PROGRAMS = {NATS_IMAGE: Path("nats-server"), MONGO_IMAGE: Path("mongod")}
 FREE_PORTS = range(15_000, 32_000)
 # Starts all children: the kernel signals a child's parent death when the thread that started it ends.
 _PARENT = ThreadPoolExecutor(1)
-TEST_OPTIONS = ("--setParameter", "enableTestCommands=1")
+# A client hashes its password 15,000 times by default, and at least 5,000 times. Each test has clients of its own.
+TEST_OPTIONS = ("--setParameter", "enableTestCommands=1", "--setParameter", "scramSHA256IterationCount=5000")
 # Otherwise each start writes several hundred megabytes of zeros.
 TEST_ENGINE = f"{mongo_server.ENGINE},log=(prealloc=false,file_max=8MB)"
 
