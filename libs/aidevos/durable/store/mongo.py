@@ -152,14 +152,8 @@ class MongoStore:
 
     async def commit(self, type: str, commits: Sequence[Commit]) -> list[Outcome]:
         now = datetime.now(UTC)
-        command = {
-            "update": collections_of(type)[0],
-            "updates": [build_commit(commit, now) for commit in commits],
-            "ordered": False,
-            "writeConcern": self._database.write_concern.document,
-        }
         try:
-            answer = await self._channels.command(command)
+            answer = await self._update(type, [build_commit(commit, now) for commit in commits])
         except Exception:  # the batch may have been applied in part, whatever the error was
             return [Outcome.UNKNOWN] * len(commits)
         return read_outcomes(commits, answer)
@@ -169,8 +163,8 @@ class MongoStore:
         ids, owners, commits = (list(column) for column in zip(*points, strict=True))
         unchanged = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}
         update = {"$set": {"outbox": {}}, "$unset": {"relay": ""}}
-        result = await self._run(lambda: self._objects(type).update_many(unchanged, update))
-        return bool(result.matched_count == len(points))
+        answer = await self._run(lambda: self._update(type, [{"q": unchanged, "u": update, "multi": True}]))
+        return answer["n"] == len(points) and answer.keys().isdisjoint(("writeErrors", "writeConcernError"))
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         found = await self._find(f"obj_{type}", {"_id": {"$in": list(ids)}}, len(ids))
@@ -322,6 +316,17 @@ class MongoStore:
         closing = threading.Thread(target=self._client.close, daemon=True)
         closing.start()
         closing.join(CLOSE_WITHIN)
+
+    async def _update(self, type: str, statements: list[dict[str, Any]]) -> dict[str, Any]:
+        """Send statements in one command, which is never repeated, and return the answer. Raises `PyMongoError`."""
+        command = {
+            "update": collections_of(type)[0],
+            "updates": statements,
+            "ordered": False,
+            "writeConcern": self._database.write_concern.document,
+        }
+        answer: dict[str, Any] = await self._channels.command(command)
+        return answer
 
     def _objects(self, type: str) -> Documents:
         return self._database[collections_of(type)[0]]
