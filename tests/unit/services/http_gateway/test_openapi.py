@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -25,6 +26,12 @@ def assert_sound(document: dict[str, Any]) -> None:
         for part in reference.removeprefix("#/").split("/"):
             target = target[part]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in document["components"]["schemas"])
+
+
+@cache
+def count_own_schemas() -> int:
+    """Return the number of schemas of the gateway's own endpoints."""
+    return len(describe([])["components"]["schemas"])
 
 
 def test_without_types_the_document_is_valid() -> None:
@@ -101,6 +108,5 @@ def test_types_and_methods_of_any_name_never_collide(shape: dict[str, list[str]]
 
     document = describe(types)
 
-    empty = len(describe([])["components"]["schemas"])
     expected = sum(3 + 4 * len(names) for names in shape.values())
-    assert len(document["components"]["schemas"]) == empty + expected
+    assert len(document["components"]["schemas"]) == count_own_schemas() + expected
