@@ -9,7 +9,6 @@ import random
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -51,9 +50,7 @@ class Saved(NamedTuple):
 
 
 def aidevos(fleet: LocalFleet, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aidevos.cli.main", *arguments]
-    environment = {**fleet.environment, **PASSPHRASE, **variables}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    return fleet.aidevos(*arguments, seconds=200, **{**PASSPHRASE, **variables})
 
 
 def documents(fleet: LocalFleet) -> dict[str, dict[str, Any]]:

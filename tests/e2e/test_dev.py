@@ -18,6 +18,7 @@ import httpx2
 import pytest
 from selenium.webdriver.common.by import By
 
+from tests.support import shims
 from tests.support.browser import Browsers, Page
 from tests.support.gateway_world import eventually
 from tests.support.http import http_client
@@ -28,7 +29,6 @@ from tests.support.servers import free_port
 pytestmark = pytest.mark.timeout(300)
 # An idle machine needs half a second. Tests share two processors with others.
 SERVED_WITHIN = 60.0
-AIDEVOS = (sys.executable, "-P", "-m", "aidevos.cli.main")
 PAGE_PORT = free_port()
 Call = Callable[..., Awaitable[httpx2.Response]]
 CODE = """
@@ -60,13 +60,17 @@ async def receipt(context: TaskContext, payload: dict[str, str]) -> dict[str, st
 """
 
 
+def aidevos(*words: str) -> list[str]:
+    return [shims.python(), "-P", "-m", "aidevos.cli.main", *words]
+
+
 class Dev:
     """The command, run in a folder."""
 
     def __init__(self, fleet: LocalFleet, folder: Path, *words: str) -> None:
         self.code, self._out, self._err = folder / "till.py", folder / "out", folder / "err"
         with self._out.open("w") as out, self._err.open("w") as err:
-            line = [*AIDEVOS, "dev", *words]
+            line = aidevos("dev", *words)
             self.process = subprocess.Popen(line, cwd=folder, env=fleet.environment, stdout=out, stderr=err)
 
     @property
@@ -248,9 +252,9 @@ def test_ctrl_c_stops_the_code_and_leaves_the_fleet_up(fleet: LocalFleet, tmp_pa
 def project(fleet: LocalFleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a new project, with a further object and task."""
     folder = tmp_path_factory.mktemp("new") / "grocery"
-    subprocess.run([*AIDEVOS, "new", "project", "grocery"], cwd=folder.parent, check=True)
+    subprocess.run(aidevos("new", "project", "grocery"), cwd=folder.parent, check=True)
     for words in (("object", "ShoppingCart"), ("task", "report")):
-        subprocess.run([*AIDEVOS, "new", *words], cwd=folder, check=True)
+        subprocess.run(aidevos("new", *words), cwd=folder, check=True)
     return folder
 
 
@@ -291,7 +295,7 @@ def read_and_write(page: Page, name: str, fleet: LocalFleet) -> None:
     page.browser.find_element(By.NAME, "text").send_keys("from the page")
     page.at("add").submit()
     page.until(lambda: page.at("notes").text == "from the page", SERVED_WITHIN)
-    line = [*AIDEVOS, "objects", "call", "board:lobby", "add", "text=from elsewhere"]
+    line = aidevos("objects", "call", "board:lobby", "add", "text=from elsewhere")
     subprocess.run(line, env=fleet.environment, check=True)
     page.until(lambda: page.at("notes").text == "from the page\nfrom elsewhere", SERVED_WITHIN)
     assert page.at("problem").text == ""

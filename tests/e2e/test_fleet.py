@@ -117,7 +117,7 @@ def test_nothing_that_a_fleet_writes_is_readable_by_others(fleet: LocalFleet) ->
 
 def test_up_again_says_so(fleet: LocalFleet) -> None:
     before = fleet.pids()
-    again = aidevos(fleet, "up")
+    again = fleet.aidevos("up")
     assert again.returncode == 0
     assert "already up" in again.stdout
     assert again.stdout.rstrip().endswith(fleet.read()["gateway_url"])
@@ -134,14 +134,9 @@ def test_ps_and_logs_show_every_process(fleet: LocalFleet) -> None:
 
 def ps(fleet: LocalFleet) -> dict[str, dict[str, Any]]:
     """Return the rows of `aidevos ps` by name."""
-    shown = aidevos(fleet, "ps", "--json")
+    shown = fleet.aidevos("ps", "--json")
     assert shown.returncode == 0, shown.stderr
     return {row["name"]: row for row in json.loads(shown.stdout)}
-
-
-def aidevos(fleet: LocalFleet, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aidevos.cli.main", *arguments]
-    return subprocess.run(command, env=fleet.environment, capture_output=True, text=True, timeout=60)
 
 
 def test_ps_shows_a_stopped_process_as_not_answering_since_then(fleet: LocalFleet) -> None:
@@ -162,7 +157,7 @@ def test_ps_shows_a_stopped_process_as_not_answering_since_then(fleet: LocalFlee
 
 
 def test_the_doctor_finds_a_fleet_as_made_by_make_up_without_errors(fleet: LocalFleet) -> None:
-    examined = aidevos(fleet, "doctor", "--json")
+    examined = fleet.aidevos("doctor", "--json")
 
     findings = json.loads(examined.stdout)
     assert [finding for finding in findings if finding["status"] in ("error", "skipped")] == []
@@ -252,7 +247,7 @@ def test_everything_is_found_again_after_down_and_up(fleet: LocalFleet) -> None:
     before = fleet.read()
     with pymongo.MongoClient[dict[str, Any]](before["mongo_url"]) as client:
         client[before["mongo_database"]].scratch.insert_one({"_id": "kept"})
-    down = aidevos(fleet, "down")
+    down = fleet.aidevos("down")
     assert down.returncode == 0
     assert fleet.processes() == []
     with pytest.raises(SettingsError, match="make up"):
@@ -268,7 +263,7 @@ def test_down_leaves_no_process_when_the_supervisor_was_killed(fleet: LocalFleet
     os.kill(fleet.supervisor(), signal.SIGKILL)
     assert len(eventually(fleet.processes, 1.0)) >= 4
     assert "make up" in fleet.run("ps").stderr
-    down = aidevos(fleet, "down")
+    down = fleet.aidevos("down")
     assert down.returncode == 0
     assert fleet.processes() == []
 
@@ -301,7 +296,7 @@ def test_down_signals_no_process_that_is_not_the_fleets(fleet: LocalFleet) -> No
         (fleet.home / "fleet.json").write_text(json.dumps(found))
         (fleet.home / "mark").write_bytes(mark)
         (fleet.home / "supervisor.pid").write_text(str(stranger.pid))
-        down = aidevos(fleet, "down")
+        down = fleet.aidevos("down")
         assert down.returncode == 0
         assert "No fleet is up" in down.stdout
         assert stranger.poll() is None

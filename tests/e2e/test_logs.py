@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from nats.js.errors import NotFoundError
 
 from aidevos.contracts import subjects
+from tests.support import shims
 from tests.support.host_processes import eventually
 from tests.support.http import http_client
 from tests.support.local_fleet import LocalFleet
@@ -57,7 +57,7 @@ def fleet() -> Iterator[LocalFleet]:
 def serving(fleet: LocalFleet, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Serve the module with a log beside those of the fleet."""
     (folder / "tills.py").write_text(MODULE)
-    command = [sys.executable, "-m", "aidevos.cli.main", "serve", "tills:Till"]
+    command = [shims.python(), "-m", "aidevos.cli.main", "serve", "tills:Till"]
     with (fleet.home / "logs" / "tills.log").open("ab") as log:
         process = subprocess.Popen(command, cwd=folder, env=fleet.environment, stderr=log)
     try:
@@ -68,8 +68,7 @@ def serving(fleet: LocalFleet, folder: Path) -> Iterator[subprocess.Popen[bytes]
 
 
 def token(fleet: LocalFleet, *options: str) -> str:
-    command = [sys.executable, "-m", "aidevos.cli.main", "token", *options]
-    return subprocess.run(command, env=fleet.environment, text=True, stdout=subprocess.PIPE, check=True).stdout.strip()
+    return fleet.aidevos("token", *options).stdout.strip()
 
 
 async def sell(fleet: LocalFleet) -> str:

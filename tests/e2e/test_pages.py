@@ -17,6 +17,7 @@ from aidevos.cli.openapi import offline
 from aidevos.cli.target import CONTEXT, TOKEN, URL
 from aidevos.settings import Settings
 from aidevos.variables import is_secret
+from tests.support import shims
 from tests.support.local_fleet import LocalFleet
 from tests.support.paths import ROOT
 from tests.support.snippets import OUTPUT, PAGES, Snippet, failures, snippets_of
@@ -34,8 +35,12 @@ NOT_RUN = {
     ".venv/bin/python -m tests.bench": "it measures for minutes",
     "make bench-peers": "it installs other products, and measures for minutes",
 }
-# A page's pytest starts in half the time without the plugins of these tests.
-LEAN = "-p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:random_order"
+# A page's pytest starts in half the time without the plugins of these tests. It is forked from a process that has
+# already imported the others.
+LEAN = (
+    "-p no:schemathesis -p no:hypothesispytest -p no:xdist -p no:random_order "
+    "-W ignore::pytest.PytestAssertRewriteWarning"
+)
 # Neither code nor output: diagrams and fragments of protocols.
 SHOWN = ("mermaid", "text", "json", "http", "")
 
@@ -66,9 +71,10 @@ def runnable(page: Path, node: bool) -> list[Snippet]:
 @pytest.mark.timeout(400)
 async def test_every_page_does_and_prints_what_it_says(fleet: LocalFleet, tmp_path: Path) -> None:
     environment = {**fleet.environment, "AIDEVOS_HOME": str(fleet.home), "PYTEST_ADDOPTS": LEAN}
-    pages = [runnable(page, can_run_node()) for page in PAGES]
+    node = can_run_node()
+    pages = [runnable(page, node) for page in PAGES]
 
-    if found := await failures([page for page in pages if page], tmp_path, environment):
+    if found := await failures([page for page in pages if page], tmp_path, environment, shims.environment()):
         pytest.fail("\n\n".join(found), pytrace=False)
 
 

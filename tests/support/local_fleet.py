@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from aidevos.settings import load
 from deploy.local import launcher
+from tests.support import shims
 from tests.support.paths import temporary_folder
 from tests.support.servers import free_port
 
@@ -27,7 +27,7 @@ class LocalFleet:
         self.environment = {**inherited, "AIDEVOS_HOME": str(self.home), **ports, **variables}
 
     def start(self, command: str, *options: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "deploy.local", command, *options]
+        line = [shims.python(), "-m", "deploy.local", command, *options]
         return subprocess.Popen(line, env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def run(self, command: str, *options: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
@@ -41,9 +41,15 @@ class LocalFleet:
 
     def logs(self, *options: str) -> list[dict[str, Any]]:
         """Return the lines that `aidevos logs` shows."""
-        line = [sys.executable, "-m", "aidevos.cli.main", "logs", "--json", *options]
-        shown = subprocess.run(line, env=self.environment, text=True, stdout=subprocess.PIPE, check=True, timeout=60)
+        shown = self.aidevos("logs", "--json", *options)
+        shown.check_returncode()
         return [json.loads(text) for text in shown.stdout.splitlines()]
+
+    def aidevos(self, *arguments: str, seconds: float = 60, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `aidevos` with these arguments and further variables."""
+        line = [shims.python(), "-m", "aidevos.cli.main", *arguments]
+        environment = {**self.environment, **variables}
+        return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=seconds)
 
     def is_up(self) -> bool:
         """True if the last `up` was followed by no `down`, and the supervisor lives."""

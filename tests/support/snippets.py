@@ -66,24 +66,26 @@ def python_files() -> dict[str, str]:
     return {each.title: file_named(each.title) for each in found}
 
 
-async def failures(pages: Sequence[Sequence[Snippet]], folder: Path, environment: Mapping[str, str]) -> list[str]:
-    """Run each page in its own folder, a few at a time, and return the failures."""
+async def failures(
+    pages: Sequence[Sequence[Snippet]], folder: Path, environment: Mapping[str, str], venv: Path = Path(sys.prefix)
+) -> list[str]:
+    """Run each page in its own folder with this `.venv`, a few at a time, and return the failures."""
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def run(number: int, page: Sequence[Snippet]) -> list[str]:
         async with limit:
-            return await _run(page, _clone(folder / str(number)), environment)
+            return await _run(page, _clone(folder / str(number), venv), environment)
 
     found = await asyncio.gather(*(run(number, page) for number, page in enumerate(pages)))
     return [failure for each in found for failure in each]
 
 
-def _clone(folder: Path) -> Path:
+def _clone(folder: Path, venv: Path) -> Path:
     """Make a folder with the files of a reader's clone."""
     folder.mkdir()
     for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
-    (folder / ".venv").symlink_to(sys.prefix)
+    (folder / ".venv").symlink_to(venv)
     return folder
 
 
