@@ -19,6 +19,7 @@ import nats
 import pytest
 from standardwebhooks import Webhook
 
+from tests.support.kits import repeats
 from tests.support.people import Person, register
 from tests.support.rabbitmq import RabbitMq
 from tests.support.tasks import PATCH, project_of, queue, shown, until
@@ -119,7 +120,7 @@ async def test_workers_that_are_killed_leave_one_result_of_each_task(
     try:
         payload = {"log": str(log), "seconds": 0.4}
         tasks = [await queue(http, project, ada, "slow", payload, retry=MANY) for _ in range(40)]
-        for number in range(KILLS):
+        for number in range(repeats(KILLS)):
             await wait_for_lines(log, number + 1)
             victim = workers.pop(0)
             victim.kill()
@@ -149,7 +150,7 @@ async def test_what_a_killed_worker_has_called_takes_effect_once(
     project = await project_of(http, ada)
     call = {"object_id": f"counter:{counter}", "method": "increment"}
     tasks = []
-    for _ in range(KILLS // 4):
+    for _ in range(repeats(KILLS // 4)):
         tasks += [await queue(http, project, ada, "object.call", call, retry=MANY) for _ in range(8)]
         world.restart("task_worker")
     found = [await until(http, task, ada, within=60) for task in tasks]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -13,16 +12,9 @@ import pytest
 from aidevos.contracts.authentication import session_of
 from tests.support.gateways import another_gateway
 from tests.support.http import http_client
-from tests.support.world import World, Worlds
+from tests.support.world import World
 
 PASSWORD = "wheelbarrow at noon"
-
-
-@pytest.fixture(scope="module")
-def world(worlds: Worlds) -> Iterator[World]:
-    """Start services for these tests alone, which may kill them."""
-    with worlds.alone() as world:
-        yield world
 
 
 @pytest.fixture
