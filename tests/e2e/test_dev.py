@@ -228,6 +228,7 @@ async def test_a_process_that_ends_by_itself_is_replaced(dev: Dev, http: Call) -
     paying = asyncio.ensure_future(http("t1", "pay", amount=-1))
     await asyncio.to_thread(dev.until, "has ended: starting it again", begin=begin)
     paying.cancel()
+    await asyncio.to_thread(dev.until, "is served again", begin=begin)
 
     async def answers() -> bool:
         return (await http("t2", "pay")).status_code == 200

@@ -57,8 +57,12 @@ def home() -> Iterator[LocalFleet]:
 
 @pytest.fixture
 def fleet(home: LocalFleet) -> LocalFleet:
-    """A fleet that is up; a test may leave it down."""
-    return home if home.is_up() else home.up()
+    """A fleet that is up, and whose processes are well; a test may leave it down."""
+    if not home.is_up():
+        home.up()
+    # Services that have just started still prepare themselves for a moment.
+    eventually(lambda: {row["state"] for row in ps(home).values()} == {"running"}, 20.0)
+    return home
 
 
 @pytest.fixture

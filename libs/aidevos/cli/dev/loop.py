@@ -103,18 +103,19 @@ class Loop:
 
     async def run(self) -> None:
         """Serve the code, and what it changes to, until cancelled."""
+        changed = True
         try:
             while True:
                 self._seen = self._look()
                 async with asyncio.TaskGroup() as group:
-                    replacing = group.create_task(self._replace())
-                    await self._wait_for_change()
+                    replacing = group.create_task(self._replace(changed=changed))
+                    changed = await self._wait_for_change()
                     replacing.cancel()
         finally:
             await self._end_all()
 
-    async def _wait_for_change(self) -> None:
-        """Return when a file has changed, or some time after a process has ended by itself."""
+    async def _wait_for_change(self) -> bool:
+        """Return True when a file has changed, or False some time after a process has ended by itself."""
         again_at = math.inf
         while self._look() == self._seen:
             if self._died.is_set():
@@ -122,14 +123,15 @@ class Loop:
                 self._deaths += 1
                 again_at = time.monotonic() + RESTARTS.pause(self._deaths)
             if time.monotonic() > again_at:
-                return
+                return False
             await asyncio.sleep(LOOK_EVERY)
         self._deaths = 0
+        return True
 
     def _look(self) -> Stamps:
         return stamps(self._target.folders() | self._imported)
 
-    async def _replace(self) -> None:
+    async def _replace(self, *, changed: bool) -> None:
         """Load the code in new processes, and let them take over from the present ones."""
         began = time.monotonic()
         fresh: list[CodeProcess] = []
@@ -141,7 +143,7 @@ class Loop:
             leaving = [self._leave(process) for process in fresh]
         if loaded is not None:
             await self._wait_for(leaving)
-            self._screen.show_served(loaded, time.monotonic() - began)
+            self._screen.show_served(loaded, time.monotonic() - began, changed=changed)
         for role in self._roles:
             if role not in self._spares:
                 self._spares[role] = await CodeProcess.start(role, self._target)

@@ -31,13 +31,15 @@ class Screen:
             remedy = f"AIDEVOS_CORS_ORIGINS={url} aidevos restart http_gateway"
             self._say(YELLOW, f"The fleet doesn't let it call. Allow that with: {remedy}")
 
-    def show_served(self, loaded: Loaded, seconds: float) -> None:
-        """Say that the code is served. Show what it is at first, and whenever that has changed."""
+    def show_served(self, loaded: Loaded, seconds: float, *, changed: bool) -> None:
+        """Say that the code is served. Show what it is at first, and whenever that has `changed`."""
         before, self._shown = self._shown, loaded
         if before is None:
             self._say(GREEN, f"{self._name} is served at {self._url}")
-        else:
+        elif changed:
             self._say(GREEN, f"{self._name} has changed, and is served anew after {seconds:.2f} s")
+        else:
+            self._say(GREEN, f"{self._name} is served again")
         if before is None or (loaded.types, loaded.tasks) != (before.types, before.tasks):
             self._print("", *_lines_of(loaded), "")
         if before is None:

@@ -86,16 +86,20 @@ class EventStream:
     async def _read(self) -> None:
         began = time.time()
         expected = self._last if self._last is not None and self._last.at > began - self._since else None
+        newest: _Read | None = None
         reading = self._bus.follow(list(self._readers), since=began - self._since)
         async with contextlib.aclosing(reading) as events:
             async for event in events:
                 if event is None:
                     complete_since = await self._bus.complete_since(list(self._readers))
                     self._begin(complete_since if expected is None else began)
-                    expected = None
+                    if expected is not None:
+                        # The gap is known now. What comes next is expected after what the stream still has.
+                        expected, self._last = None, newest
                 else:
+                    newest = _Read(event.id, time.time())
                     if expected is None or expected.id == event.id:
-                        expected, self._last = None, _Read(event.id, time.time())
+                        expected, self._last = None, newest
                     self._dispatch(event)
 
     def _begin(self, complete_since: float) -> None:
