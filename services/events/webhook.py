@@ -194,7 +194,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
     @command(allow=services())
     async def erase(self) -> None:
         """Delete the webhook because its owner was deleted."""
-        if self.state.owner:
+        if await self._exists():
             await self._end()
 
     @command(allow=services())
@@ -229,21 +229,27 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
     @command(allow=services())
     async def fail(self, at: float) -> None:
         """Record that a delivery failed, unless the webhook is already failing."""
-        if self.state.owner and self.state.failing_since is None:
+        if await self._exists() and self.state.failing_since is None:
             self.state.failing_since = at
 
     @command(allow=services())
     async def recover(self) -> None:
         """Record that a delivery succeeded."""
-        if self.state.owner:
+        if await self._exists():
             self.state.failing_since = None
 
     @command(allow=services())
     async def disable(self, reason: str) -> None:
         """Deactivate the webhook for this reason; only its owner or a manager can reactivate it."""
-        if self.state.owner and self.state.active:
+        if await self._exists() and self.state.active:
             self.state.active, self.state.disabled_reason = False, reason
             self._note("webhook.disabled", reason)
+
+    async def _exists(self) -> bool:
+        """Return True if the webhook exists. Otherwise the turn, which may come late, makes no object of this ID."""
+        if not self.state.owner:
+            await self.delete()
+        return bool(self.state.owner)
 
     async def _deliveries(
         self, limit: int, cursor: str | None = None, status: Status | None = None, sort: str = "-at"

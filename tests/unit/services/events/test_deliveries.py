@@ -435,3 +435,18 @@ async def test_of_an_event_that_its_owner_may_not_see_a_webhook_keeps_nothing(ow
     await fan_out(outside, owners, webhook("a", "*")).handle(item_event())
 
     assert outside.begun == []
+
+
+@pytest.mark.parametrize(
+    ("method", "args"), [("fail", {"at": 1.0}), ("recover", {}), ("disable", {"reason": "late"}), ("erase", {})]
+)
+async def test_what_comes_after_a_webhook_s_end_makes_no_other_one(
+    kit: ObjectKit, ada: Principal, method: str, args: dict[str, Any]
+) -> None:
+    await make(kit, ada)
+    await kit.call("webhook", HOOK, "remove", caller=ada)
+    await kit.settle()
+
+    await kit.call("webhook", HOOK, method, caller=SERVICE, **args)
+
+    assert kit.store.documents["webhook"][HOOK]["deleted"]
