@@ -116,7 +116,8 @@ def test_any_condition_is_true_of_the_same_states_in_memory_and_in_mongodb(
 ) -> None:
     states, conditions = world
     collection.delete_many({})
-    collection.insert_many([{"_id": id, "state": codec.as_raw(codec.encode(state))} for id, state in enumerate(states)])
+    documents = ({"_id": id, "state": codec.Encoded(codec.encode(state))} for id, state in enumerate(states))
+    collection.insert_many(list(documents))
     for condition in conditions:
         expected = [id for id, state in enumerate(states) if matches(condition, state)]
         assert found(collection, condition) == expected

@@ -87,7 +87,7 @@ async def test_a_claim_that_is_taken_over_before_it_was_read_back_is_not_won(
 
 async def test_commits_of_the_owner_apply_one_behind_the_other(store: Any) -> None:
     await claimed(store, "a")
-    outbox = codec.as_raw(codec.encode_document({"kind": "event", "payload": b"\0\xff"}))
+    outbox = codec.Encoded(codec.encode_document({"kind": "event", "payload": b"\0\xff"}))
     first = change("a", 1, state={"value": 1}, **{"outbox.7": outbox, "outbox.8": outbox})
     second = Commit("a", "one", 3, "one.2", {"version": 9}, ["outbox.7"], 200)
     assert await store.commit("thing", [first]) == [Outcome.APPLIED]
@@ -99,7 +99,7 @@ async def test_commits_of_the_owner_apply_one_behind_the_other(store: Any) -> No
 
 
 async def test_a_founding_commit_makes_the_document_as_a_claim_and_a_commit_do(store: Any) -> None:
-    outbox = codec.as_raw(codec.encode_document({"kind": "event", "payload": b"1"}))
+    outbox = codec.Encoded(codec.encode_document({"kind": "event", "payload": b"1"}))
     values = {"version": 1, "updated_at": NOW, "outbox.7": outbox, "relay": True}
     assert await store.commit("thing", [founding("a", state={"value": 1}, **values)]) == [Outcome.APPLIED]
     await claimed(store, "b")
@@ -227,7 +227,7 @@ async def test_a_moment_that_never_was_is_refused(store: Any, moment: str) -> No
 
 async def test_a_page_leaves_out_what_only_an_activation_needs(store: Any) -> None:
     await claimed(store, "a")
-    record = {"replies.chosen.k": codec.as_raw(codec.encode_document({"p": b"secret"})), "outbox.1": {"kind": "tell"}}
+    record = {"replies.chosen.k": codec.Encoded(codec.encode_document({"p": b"secret"})), "outbox.1": {"kind": "tell"}}
     await store.commit("thing", [change("a", **record)])
     (shown,) = await store.list_page("thing", "", 1)
     assert (shown.replies, shown.outbox) == ({}, {})
@@ -272,7 +272,7 @@ async def test_objects_with_something_to_send_are_found_in_the_partitions_asked_
 
 async def test_outboxes_are_cleared_of_documents_that_are_as_they_were_left(store: Any) -> None:
     await claimed(store, "a", "b")
-    sending = {"outbox.7": codec.as_raw(codec.encode({"kind": "event"})), "relay": True}
+    sending = {"outbox.7": codec.Encoded(codec.encode({"kind": "event"})), "relay": True}
     await store.commit("thing", [change(id, owner="one", **sending) for id in "ab"])
     assert await store.clear_outboxes("thing", [CommitPoint("a", "one", "one.1"), CommitPoint("b", "one", "one.1")])
     assert await store.list_pending("thing", [7], "", 10) == []
@@ -284,7 +284,7 @@ async def test_outboxes_are_cleared_of_documents_that_are_as_they_were_left(stor
 @pytest.mark.parametrize("change_of", ["commit", "owner", "nothing, it is gone"])
 async def test_an_outbox_is_not_cleared_once_its_document_has_changed(store: Any, change_of: str) -> None:
     await claimed(store, "a", "b")
-    sending = {"outbox.7": codec.as_raw(codec.encode({"kind": "event"})), "relay": True}
+    sending = {"outbox.7": codec.Encoded(codec.encode({"kind": "event"})), "relay": True}
     await store.commit("thing", [change(id, **sending) for id in "ab"])
     place = CommitPoint("a" if change_of in ("commit", "owner") else "gone", "one", "one.1")
     if change_of == "commit":
@@ -482,7 +482,7 @@ def set_fail_point(request: pytest.FixtureRequest, command: dict[str, Any]) -> N
 async def test_objects_are_found_by_their_earliest_alarm(store: Any) -> None:
     await claimed(store, *"abcdef")
     times = {"a": 300.5, "b": 100.25, "c": 200.0, "d": 400.0}
-    alarm = codec.as_raw(codec.encode_document({"at": 1.0, "payload": b"null"}))
+    alarm = codec.Encoded(codec.encode_document({"at": 1.0, "payload": b"null"}))
     await store.commit("thing", [change(id, alarm_at=at, **{"alarms.x": alarm}) for id, at in times.items()])
     await store.commit("thing", [change("e"), tombstone("f")])
 
@@ -511,7 +511,7 @@ async def test_alarms_are_found_in_the_partitions_asked_for_sorted_by_time(store
 
 async def test_alarms_change_with_a_commit_and_are_shown_to_an_activation_alone(store: Any) -> None:
     await claimed(store, "a")
-    alarm = codec.as_raw(codec.encode_document({"at": 1.5, "payload": b"\0\xff"}))
+    alarm = codec.Encoded(codec.encode_document({"at": 1.5, "payload": b"\0\xff"}))
     await store.commit("thing", [change("a", alarm_at=1.5, **{"alarms.x": alarm, "alarms.0": alarm})])
     shown = [*await store.list_page("thing", "", 9), *await store.find("thing", Find(EVERYTHING, 9))]
     assert [document.alarms for document in shown] == [{}, {}]

@@ -112,7 +112,7 @@ def target_of(line: str) -> str:
 def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
     """Return calls of each method with everything that changes its commands, in the order in which they apply."""
     many = [f"id{number:03}" for number in range(CHUNK + 1)]
-    state = {"state": codec.as_raw(codec.encode({"name": "x" * 100})), "project": "p"}
+    state = {"state": codec.Encoded(codec.encode({"name": "x" * 100})), "project": "p"}
     gone = {"deleted": NOW, "history.first": 1}
     named = Compare(("name",), "eq", "x" * 100)
     return [

@@ -23,7 +23,7 @@ async def stored(store: Any, id: str) -> Document | None:
 
 def change(id: str, number: int = 1, *, owner: str = "one", **values: Any) -> Commit:
     """Return commit `number` after a document's first claim, which creates the object with these values."""
-    made = {"state": codec.as_raw(codec.encode(values.pop("state", {}))), "made_at": NOW} | values
+    made = {"state": codec.Encoded(codec.encode(values.pop("state", {}))), "made_at": NOW} | values
     return Commit(id, owner, number + 1, f"{owner}.{number}", made, ["deleted"], 200)
 
 

@@ -100,11 +100,6 @@ class Encoded:
         self.raw = raw
 
 
-def as_raw(encoded: bytes) -> Encoded:
-    """Wrap an encoded document as a value in an update."""
-    return Encoded(encoded)
-
-
 def check_storable(value: Any, field: str, depth: int = MAX_DEPTH) -> None:
     """Refuse values that MongoDB can't hold, before any other code sees them.
 

@@ -271,7 +271,7 @@ class Activation:
         if form is None:
             changes.drop("state")
         else:
-            values["state"] = codec.as_raw(self.snapshot)
+            values["state"] = codec.Encoded(self.snapshot)
             if form != self._stored_form:
                 values["schema"], values["made_at"] = form
                 changes.drop("deleted")

@@ -72,7 +72,7 @@ class Changes:
     def put(self, path: str, value: dict[str, Any]) -> None:
         encoded = codec.encode_document(value)
         self.unset.pop(path, None)
-        self.set[path] = codec.as_raw(encoded)
+        self.set[path] = codec.Encoded(encoded)
         self.size += len(encoded) + len(path)
 
     def put_plain(self, path: str, value: dict[str, Any], size: int) -> None:

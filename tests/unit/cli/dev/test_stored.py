@@ -34,7 +34,7 @@ class LaterBasket(BaseDurableObject[BasketState], type="basket", schema_version=
 
 
 def stored(state: dict[str, Any], id: str = "ada", schema: int = 1) -> dict[str, Any]:
-    return {"_id": id, "state": codec.as_raw(codec.encode(state)), "schema": schema}
+    return {"_id": id, "state": codec.Encoded(codec.encode(state)), "schema": schema}
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def collection(servers: Servers) -> Iterator[Any]:
         states = client["test_filters"]["states"]
         states.insert_many(
             [
-                {"_id": id, "state": codec.as_raw(codec.encode({"data": values.encode(data), "owner": "ada", "a": 1}))}
+                {"_id": id, "state": codec.Encoded(codec.encode({"data": values.encode(data), "owner": "ada", "a": 1}))}
                 for id, data in BOOKS.items()
             ]
         )
