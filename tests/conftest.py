@@ -6,6 +6,7 @@ import gc
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol, TypeVar
 
@@ -22,6 +23,8 @@ from tests.support.servers import Servers, drop_database
 from tests.support.world import Worlds
 
 hypothesis.settings.load_profile("everyday")
+# `jsonschema` would derive the grammars of formats that no test checks, which takes seconds.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 # Where `tmp_path` is.
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(temporary_root()))
 

@@ -44,9 +44,11 @@ def find(home: Path) -> list[OwnProcess]:
         mark = (home / MARK_FILE).read_text()
     except FileNotFoundError:
         return []
-    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    numbers = (int(name) for name in os.listdir("/proc") if name.isdigit())
     candidates = ((pid, _environment(pid)) for pid in numbers)
-    return [OwnProcess(pid, env.get(GROUP, "")) for pid, env in candidates if mark and env.get(MARK) == mark]
+    # Most processes aren't of the fleet, and a fleet is looked for many times while it ends.
+    own = ((pid, entries) for pid, entries in candidates if mark and f"{MARK}={mark}".encode() in entries)
+    return [OwnProcess(pid, _read(GROUP, entries)) for pid, entries in own]
 
 
 def end(home: Path, group: str, grace: float) -> bool:
@@ -96,10 +98,15 @@ def _signal(home: Path, group: str, number: signal.Signals) -> list[int]:
     return signalled
 
 
-def _environment(pid: int) -> dict[str, str]:
-    """Return a process's environment, empty if the process has ended or belongs to another user."""
+def _environment(pid: int) -> list[bytes]:
+    """Return a process's variables as `NAME=value`; none if the process has ended or belongs to another user."""
     try:
-        entries = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
     except OSError:
-        return {}
-    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+        return []
+
+
+def _read(name: str, entries: list[bytes]) -> str:
+    start = f"{name}=".encode()
+    return next((entry.removeprefix(start).decode() for entry in entries if entry.startswith(start)), "")

@@ -13,8 +13,10 @@ from xdist.scheduler import LoadGroupScheduling
 SHARED_SERVICES = ("tests/e2e", "tests/e2e/console")
 # A test with a larger timeout, in seconds, counts as long.
 LONG = 120
+# The folder of tests that use servers but no services: they wait for servers and for promised times.
+WAITING = "tests/integration/"
 # Each process starts its own servers, which take about 1 GiB of memory.
-MOST_PROCESSES = 8
+MOST_PROCESSES = 12
 LIGHTEST = 4
 # A node of RabbitMQ takes as long to start as all other servers. One process runs all tests that use the fixture of
 # this name, or that ask for it because a parameter says so.
@@ -22,7 +24,16 @@ RABBITMQ = "rabbitmq"
 
 
 class Scheduling(LoadGroupScheduling):
-    """Hands out tests one by one, in order; those with the same group behind their ID go to one process as a whole."""
+    """Hands out tests one by one, in order; those with the same group behind their ID go to one process as a whole.
+
+    Every third process first takes the tests that mostly wait, and so leave the cores to the two others.
+    """
+
+    def _assign_work_unit(self, node: Any) -> None:
+        if takes_waiting(node.gateway.id):
+            waiting = (scope for scope, tests in self.workqueue.items() if next(iter(tests)).startswith(WAITING))
+            self.workqueue.move_to_end(next(waiting, next(iter(self.workqueue))), last=False)
+        super()._assign_work_unit(node)
 
 
 class Named(NamedTuple):
@@ -61,8 +72,16 @@ def arrange(items: list[pytest.Item]) -> None:
 
 
 def processes() -> int:
-    """Return the number of processes: one per core. More would only make each other wait, until tests time out."""
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    """Return the number of processes: one per core, and for each two of them one that mostly waits.
+
+    More would only make each other wait, until tests time out.
+    """
+    return min(len(os.sched_getaffinity(0)) * 3 // 2, MOST_PROCESSES)
+
+
+def takes_waiting(worker: str) -> bool:
+    """Return True if the process of this ID, such as `gw2`, prefers tests that mostly wait."""
+    return int(worker.removeprefix("gw")) % 3 == 2
 
 
 def weight(item: pytest.Item) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from typing import Any
+from unittest.mock import Mock
+
 import pytest
 
 from tests.support import scheduling
@@ -79,3 +83,26 @@ def test_a_group_comes_as_early_as_the_longest_of_its_tests(items: list[pytest.I
     scheduling.arrange(items)
 
     assert [item.name for item in items][:3] == ["test_fleet", "test_long", "test_page"]
+
+
+@pytest.mark.parametrize(
+    ("worker", "order"),
+    [
+        ("gw1", ["tests/e2e/a.py::a", "tests/integration/b.py::b", "tests/integration/c.py::c"]),
+        ("gw2", ["tests/integration/b.py::b", "tests/integration/c.py::c", "tests/e2e/a.py::a"]),
+    ],
+)
+def test_every_third_process_first_takes_the_tests_that_mostly_wait(worker: str, order: list[str]) -> None:
+    tests = ["tests/e2e/a.py::a", "tests/integration/b.py::b", "tests/integration/c.py::c"]
+    taken: list[str] = []
+    node = Mock()
+    node.gateway.id = worker
+    node.send_runtest_some = lambda indexes: taken.extend(tests[index] for index in indexes)
+    scheduler: Any = scheduling.Scheduling.__new__(scheduling.Scheduling)
+    scheduler.workqueue = OrderedDict((test, {test: False}) for test in tests)
+    scheduler.assigned_work, scheduler.registered_collections = {}, {node: tests}
+
+    for _ in tests:
+        scheduler._assign_work_unit(node)
+
+    assert taken == order

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import linecache
+import math
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -354,8 +355,11 @@ class MongoStore:
             raise StoreError("MongoDB: the fence could not be tried")
 
     async def _ensure_indexes(self, type: str, indexes: list[IndexModel]) -> None:
-        await self._objects(type).create_indexes(indexes)
-        await self._drop_obsolete_indexes(type)
+        command = {"createIndexes": collections_of(type)[0], "indexes": [index.document for index in indexes]}
+        answer = await self._database.command(command, write_concern=self._database.write_concern)
+        # There is one on `_id`, too. A sharded cluster doesn't say how many there are.
+        if answer.get("numIndexesAfter", math.inf) > len(indexes) + 1:
+            await self._drop_obsolete_indexes(type)
         # Most types never need one, and MongoDB takes 65 KB of memory for each collection and each index.
         if await self._records(type).find_one({}, {"_id": True}):
             await self._open_archive(type)

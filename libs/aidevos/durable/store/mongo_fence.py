@@ -50,6 +50,7 @@ async def ensure_fence(database: Any, name: str) -> None:
     """Create a collection of objects with its validator, or give the validator to an existing one."""
     try:
         await database.create_collection(name, check_exists=False, **OPTIONS)
+        return
     except OperationFailure as error:
         if error.code != NAMESPACE_EXISTS:
             raise
