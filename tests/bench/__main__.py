@@ -31,6 +31,7 @@ from tests.bench import (
     observed,
     requests,
     steadiness,
+    stored,
     streams,
     tells,
 )
@@ -54,6 +55,7 @@ PARTS = (
     "alarms",
     "events",
     "streams",
+    "stored",
     "hosts",
     "observed",
     "steadiness",
@@ -154,6 +156,9 @@ def run(seconds: float, rounds: int, parts: set[str]) -> Report:
         if "streams" in parts:
             _say("streams")
             compared += streams.measure(ready)
+        if "stored" in parts:
+            _say("stored objects")
+            compared += stored.measure(ready, seconds, rounds, MANY_ITEMS if os.environ.get("FULL") else ITEMS)
     _say("")
     return report(measures, compared + of_fleets, steady, compared_requests, idle)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from tests.bench.load import Load, Order, Sample
 
-Quantity = Literal["rate", "p99"]
+Quantity = Literal["rate", "p50", "p99"]
 
 
 class Comparison(NamedTuple):
@@ -100,4 +100,4 @@ def _run(comparison: Comparison, load: Load, background: Load) -> Sample:
 
 
 def _value(sample: Sample, of: Quantity) -> float:
-    return sample.rate if of == "rate" else sample.p99
+    return float(getattr(sample, of))

@@ -28,8 +28,6 @@ from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply
-from aidevos.durable.turns.mailbox import Mailbox
-from aidevos.durable.turns.request import Request
 from aidevos.observability.metrics import ACTIVATIONS, HIBERNATIONS
 
 log = logging.getLogger(__name__)
@@ -81,13 +79,8 @@ class Lifecycle:
 
     def activate(self, type: ObjectType, id: str, partition: int, claim: bool) -> Activation:
         """Return a new activation, and start to load it. With `claim`, it always claims the document."""
-        activation: Activation
-        turns = self._turns
-
-        def start(request: Request) -> asyncio.Task[None] | None:
-            return turns.start(activation, request)
-
-        activation = Activation(type, id, partition, Mailbox(self._environment.limits.mailbox, start), self._save)
+        limit = self._environment.limits.mailbox
+        activation = Activation(type, id, partition, limit, self._turns.start, self._save)
         self._environment.spawn(self._load(activation, claim=claim))
         return activation
 

@@ -36,7 +36,6 @@ class Residents:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.tallies: dict[str, Tally] = {}
-        self._sizes: dict[Activation, tuple[int, int]] = {}
         self._uses: list[tuple[float, int, Activation]] = []
         self._serial = count()
         self.memory = 0
@@ -45,24 +44,24 @@ class Residents:
 
     def add(self, activation: Activation) -> None:
         """Count an activation that was just loaded."""
-        self._sizes[activation] = (0, 0)
+        activation.counted = (0, 0)
         self.tallies.setdefault(activation.type.name, Tally()).objects += 1
         self._push(activation, activation.last_used)
         self.recount(activation)
 
     def recount(self, activation: Activation) -> None:
         """Count an activation again, because its state or outbox has changed."""
-        before = self._sizes.get(activation)
+        before = activation.counted
         if before is None:
             return
         now = (activation.weigh(), len(activation.outbox))
         if now != before:
-            self._sizes[activation] = now
+            activation.counted = now
             self._count(activation, before, now)
 
     def remove(self, activation: Activation) -> None:
         """Forget an activation that leaves memory."""
-        before = self._sizes.pop(activation, None)
+        before, activation.counted = activation.counted, None
         if before is not None:
             self.tallies[activation.type.name].objects -= 1
             self._count(activation, before, (0, 0))
@@ -85,7 +84,7 @@ class Residents:
         """
         while self._uses and self._uses[0][0] <= moment:
             _, _, activation = heapq.heappop(self._uses)
-            if activation not in self._sizes:
+            if activation.counted is None:
                 yield None
             elif activation.last_used > moment or (self._uses and activation.last_used > self._uses[0][0]):
                 self._push(activation, activation.last_used)
@@ -94,7 +93,7 @@ class Residents:
                 try:
                     yield activation
                 finally:
-                    if activation in self._sizes:
+                    if activation.counted is not None:
                         self._push(activation, math.nextafter(max(moment, activation.last_used), math.inf))
 
     def _push(self, activation: Activation, used: float) -> None:

@@ -167,14 +167,22 @@ class ArchiveCandidate(NamedTuple):
 class CompletionRecords:
     """The records of one activation: a mirror of `replies` in its document that tracks unwritten changes."""
 
+    __slots__ = (
+        *("_bounds", "_changed_chosen", "_changed_clients", "_chosen", "_chosen_size", "_clients", "_large"),
+        *("_next_sweep", "_size", "archived", "generation"),
+    )
+
     def __init__(self, replies: dict[str, Any], archived: bool, bounds: Bounds) -> None:
         self._bounds = bounds
         self._clients = {key: Client.from_document(item) for key, item in replies.get("clients", {}).items()}
         self._chosen = {key: Record.from_document(item) for key, item in replies.get("chosen", {}).items()}
-        self._changed_clients: set[str] = set()
-        self._changed_chosen: set[str] = set()
+        # These three are sets. An empty dictionary takes less memory than an empty set.
+        self._changed_clients: dict[str, None] = {}
+        self._changed_chosen: dict[str, None] = {}
         # Numbered records with large results in the document. Some may have been dropped since.
-        self._large = {(key, number) for key, client in self._clients.items() for number in client.large_results()}
+        self._large: dict[tuple[str, int], None] = {}
+        for key, client in self._clients.items():
+            self._note_large(key, client)
         self._next_sweep = 0.0
         self.archived = archived
         self.generation = 0
@@ -212,7 +220,7 @@ class CompletionRecords:
         if client is not None and key.ack > client.mark:
             client.mark = key.ack
             self._drop_acknowledged(client)
-            self._changed_clients.add(key.client)
+            self._changed_clients[key.client] = None
         # It is further ahead only where the system clock has gone back.
         self._next_sweep = min(self._next_sweep, now + SWEEP_EVERY)
         has_room = self._has_room(key, client)
@@ -227,7 +235,7 @@ class CompletionRecords:
         if not key.client:
             self._chosen[key.key] = record
             self._chosen_size += record.size
-            self._changed_chosen.add(key.key)
+            self._changed_chosen[key.key] = None
             return
         client = self._clients.get(key.client)
         if client is None:
@@ -240,8 +248,8 @@ class CompletionRecords:
         client.records[key.number] = record
         self._size += record.size
         if record.is_large:
-            self._large.add((key.client, key.number))
-        self._changed_clients.add(key.client)
+            self._large[key.client, key.number] = None
+        self._changed_clients[key.client] = None
 
     def seal(self, changes: Changes) -> None:
         """Add the unwritten changes to a commit."""
@@ -302,10 +310,10 @@ class CompletionRecords:
     def erase_outcomes(self) -> None:
         """Erase the content of every outcome. A repeat of such a request is refused as `stale`."""
         self._chosen = {key: _erased(record) for key, record in self._chosen.items()}
-        self._changed_chosen.update(self._chosen)
+        self._changed_chosen.update(dict.fromkeys(self._chosen))
         for key, client in self._clients.items():
             client.records = {number: _erased(record) for number, record in client.records.items()}
-            self._changed_clients.add(key)
+            self._changed_clients[key] = None
         self._chosen_size = sum(record.size for record in self._chosen.values())
         self._size = sum(client.size for client in self._clients.values())
 
@@ -333,15 +341,18 @@ class CompletionRecords:
             raise Failure("overloaded", "the object has too many unsettled requests", retry_after=5.0)
         self._clients[key] = client
         self._size += client.size
-        self._changed_clients.add(key)
-        self._large.update((key, number) for number in client.large_results())
+        self._changed_clients[key] = None
+        self._note_large(key, client)
+
+    def _note_large(self, key: str, client: Client) -> None:
+        self._large.update(((key, number), None) for number in client.large_results())
 
     def _large_candidates(self) -> Iterator[ArchiveCandidate]:
         for key, number in sorted(self._large):
             client = self._clients.get(key)
             record = client.records.get(number) if client else None
             if record is None or not record.is_large:
-                self._large.discard((key, number))
+                self._large.pop((key, number), None)
             else:
                 end = max(record.at, issued_at(number)) + self._age(record.tell)
                 yield ArchiveCandidate("results", f"{key}-{number}", record.to_document(), end)
@@ -353,7 +364,7 @@ class CompletionRecords:
         if client is not None and record is not None and record.to_document() == candidate.document:
             client.records[int(number)] = record._replace(payload=b"")
             self._size -= len(record.payload)
-            self._changed_clients.add(key)
+            self._changed_clients[key] = None
 
     def _has_room(self, key: RequestKey, client: Client | None) -> bool:
         if not key.client:
@@ -381,13 +392,13 @@ class CompletionRecords:
 
     def _drop_client(self, key: str) -> None:
         self._size -= self._clients.pop(key).size
-        self._changed_clients.add(key)
+        self._changed_clients[key] = None
 
     def _drop_chosen(self, key: str) -> None:
         record = self._chosen.pop(key, None)
         if record is not None:
             self._chosen_size -= record.size
-            self._changed_chosen.add(key)
+            self._changed_chosen[key] = None
 
     def _drop_acknowledged(self, client: Client) -> None:
         while client.records:

@@ -30,7 +30,6 @@ from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import ServiceRefused, log_unexpected, moved, moved_during_turn
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply
-from aidevos.durable.turns.mailbox import Mailbox
 from aidevos.durable.turns.outcome import answer_when_committed, complete, record_outcome, roll_back
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
@@ -96,7 +95,8 @@ class TurnRunner:
         if not request.method.reentrant:
             raise _deadlock(request)
         partition = self._environment.partitions.of(request.type.name, request.id)
-        copy = Activation(request.type, request.id, partition, _closed_mailbox(), _save_nothing)
+        copy = Activation(request.type, request.id, partition, 0, self.start, _save_nothing)
+        copy.mailbox.close()
         if not self._environment.owns(copy):
             raise moved()
         if activation is None or not activation.loaded or activation.founding:
@@ -338,10 +338,6 @@ def _check_untouched(activation: Activation, on_defect: Callable[[Defect], None]
 
 def _deadlock(request: Request) -> Failure:
     return Failure("deadlock", f"{request.type.name}:{request.id} waits for this call")
-
-
-def _closed_mailbox() -> Mailbox:
-    return Mailbox(0, lambda request: None)
 
 
 def _save_nothing(activation: Activation) -> None:

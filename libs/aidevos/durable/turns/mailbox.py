@@ -10,9 +10,9 @@ continues when that task ends.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from time import perf_counter
+from typing import Any
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.method import MethodSpec
@@ -20,21 +20,26 @@ from aidevos.durable.turns.course import Line
 from aidevos.durable.turns.request import Request
 from aidevos.observability.metrics import REFUSED_REQUESTS
 
-Start = Callable[[Request], "asyncio.Task[None] | None"]
+# Begins a turn of an object.
+Start = Callable[[Any, Request], "asyncio.Task[None] | None"]
 _REFUSED = REFUSED_REQUESTS.labels("mailbox")
 
 
 class Mailbox:
     """The queue of one object's requests. It starts held, with one `release` to come.
 
-    `start` begins a turn, and returns its task unless the turn has already ended.
+    `start` begins a turn of the object `owner`, and returns its task unless the turn has already ended.
     """
 
-    def __init__(self, limit: int, start: Start) -> None:
+    __slots__ = ("_command", "_holds", "_limit", "_owner", "_pumping", "_queries", "_queue", "_running", "_start")
+
+    def __init__(self, limit: int, start: Start, owner: Any) -> None:
         self._limit = limit
         self._start = start
-        self._queue: deque[Request] = deque()
-        self._queries: set[asyncio.Task[None]] = set()
+        self._owner = owner
+        # Both are empty most of the time, and an empty deque or set takes several times as much memory.
+        self._queue: list[Request] = []
+        self._queries: dict[asyncio.Task[None], None] = {}
         self._command: asyncio.Task[None] | None = None
         # The method of the running command.
         self._running = ""
@@ -70,7 +75,7 @@ class Mailbox:
                 method = self._queue[0].method
                 if method.is_command and self._queries:
                     return
-                task = self._start(self._queue.popleft())
+                task = self._start(self._owner, self._queue.pop(0))
                 if task is not None:
                     self._watch(task, method)
         finally:
@@ -78,12 +83,12 @@ class Mailbox:
 
     def put_back(self, request: Request) -> None:
         """Return a request to the front of the queue, because its turn can't begin yet."""
-        self._queue.appendleft(request)
+        self._queue.insert(0, request)
 
     def remove(self, requests: Collection[Request]) -> list[Request]:
         """Remove those of these requests that still wait, and return them."""
         removed = [request for request in self._queue if request in requests]
-        self._queue = deque(request for request in self._queue if request not in requests)
+        self._queue = [request for request in self._queue if request not in requests]
         return removed
 
     def waiting(self) -> Iterator[Request]:
@@ -92,8 +97,8 @@ class Mailbox:
     def close(self) -> list[Request]:
         """Stop for good: cancel the running turns, and return the requests that were not started."""
         self._holds += 1
-        # `_start` refers back to this mailbox. Dropping it breaks the cycle, so both are freed at once.
-        self._start = _start_nothing
+        # The owner refers to this mailbox. Dropping it breaks the cycle, so both are freed at once.
+        self._owner = None
         left = list(self._queue)
         self._queue.clear()
         for task in [self._command, *self._queries]:
@@ -109,15 +114,11 @@ class Mailbox:
         if method.is_command:
             self._command, self._running = task, method.name
         else:
-            self._queries.add(task)
+            self._queries[task] = None
         task.add_done_callback(self._on_turn_done)
 
     def _on_turn_done(self, task: asyncio.Task[None]) -> None:
         if task is self._command:
             self._command = None
-        self._queries.discard(task)
+        self._queries.pop(task, None)
         self.pump()
-
-
-def _start_nothing(request: Request) -> None:
-    raise RuntimeError("a closed mailbox starts no turn")

@@ -107,7 +107,7 @@ async def test_what_was_used_a_moment_ago_stays_in_memory(kit: ObjectKit) -> Non
 
 
 async def test_past_the_memory_bound_the_longest_unused_leave() -> None:
-    async with ObjectKit(Tally, limits=Limits(memory=48_000)) as kit:
+    async with ObjectKit(Tally, limits=Limits(memory=36_000)) as kit:
         kit.registry.types["tally"].weight = Weight()
         for id in "abcdef":
             await kit.call("tally", id, "grow", bytes=3000)
