@@ -10,7 +10,7 @@ import itertools
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,20 +59,15 @@ async def _measure(stage: Stage, seconds: float, rounds: int, stored: int, datab
             rows += await _many(caller, few, seconds, rounds, stored)
             await _write(caller, "note", cold)
         database[PLAIN].insert_many([{"_id": id, "text": "x" * STATE} for id in cold])
-        samples = [await _activate(stage, caller, cold, database[PLAIN]) for _ in range(rounds)]
+        costs, bulks = Costs(), Costs()
+        samples = [await _activate(stage, caller, cold, database[PLAIN], costs, bulks) for _ in range(rounds)]
     own, bulk, real, counted = (list(column) for column in zip(*samples, strict=True))
     allowed = [Sample(0.0, ALLOWED, ALLOWED)] * rounds
+    name, beside = "activations of stored objects, with a commit each", "documents of a bulk update"
     return [
         *rows,
-        Compared(
-            "activations of stored objects, with a commit each",
-            "documents of a bulk update",
-            "rate",
-            own,
-            bulk,
-            0.5,
-            None,
-        ),
+        Compared(name, beside, "rate", own, bulk, 0.5, None),
+        *cost_rows(name, costs, beside, bulks),
         Compared("an idle object with 1 KB of state", "allowed", "p99", real, allowed, None, 1.0, "bytes"),
         Compared("… as the bound counts it", "really", "p99", counted, real, 0.8, 1.2, "bytes"),
     ]
@@ -171,7 +166,12 @@ async def _many(
 
 
 async def _activate(
-    stage: Stage, caller: DurableObjectClient, ids: Sequence[str], plain: Collection[dict[str, Any]]
+    stage: Stage,
+    caller: DurableObjectClient,
+    ids: Sequence[str],
+    plain: Collection[dict[str, Any]],
+    costs: Costs,
+    bulks: Costs,
 ) -> tuple[Sample, Sample, Sample, Sample]:
     """Activate stored objects in a new host by a command, and so with a commit.
 
@@ -182,20 +182,22 @@ async def _activate(
     with _host(stage, AIDEVOS_METRICS_PORT=str(port)) as host:
         await _write(caller, "note", [f"hot-{number}" for number in range(HOT)])
         before, counted = read_memory(host.pid)[1], await _counted(port)
-        elapsed = await _write(caller, "note", ids)
+        own = await costs.measure(_rate(ids, _write(caller, "note", ids)))
         await asyncio.sleep(2.0)
         real = (read_memory(host.pid)[1] - before) * 1e6 / len(ids)
         counted = (await _counted(port) - counted) / len(ids)
+    bulk = await bulks.measure(_rate(ids, asyncio.to_thread(_update, plain, ids)))
+    return own, bulk, Sample(0.0, real, real), Sample(0.0, counted, counted)
+
+
+async def _rate(ids: Sequence[str], seconds: Awaitable[float]) -> Sample:
+    return Sample(len(ids) / await seconds, 0.0, 0.0, len(ids))
+
+
+def _update(plain: Collection[dict[str, Any]], ids: Sequence[str]) -> float:
     began = time.perf_counter()
-    await asyncio.to_thread(
-        plain.bulk_write, [UpdateOne({"_id": id}, {"$inc": {"written": 1}}) for id in ids], ordered=False
-    )
-    return (
-        Sample(len(ids) / elapsed, 0.0, 0.0),
-        Sample(len(ids) / (time.perf_counter() - began), 0.0, 0.0),
-        Sample(0.0, real, real),
-        Sample(0.0, counted, counted),
-    )
+    plain.bulk_write([UpdateOne({"_id": id}, {"$inc": {"written": 1}}) for id in ids], ordered=False)
+    return time.perf_counter() - began
 
 
 async def _counted(port: int) -> float:
