@@ -6,17 +6,15 @@ same in all responses. Here, each is checked once, and a response leaves in one 
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from .responses import Header
 
 # Headers that uvicorn itself has to understand.
 _FRAMING = frozenset({b"transfer-encoding", b"connection"})
-_is_number = re.compile(rb"[0-9]+").fullmatch
+_CONTROL = bytes({*range(0x20), 0x7F} - {ord("\t")})
 
 
 class Cycle(RequestResponseCycle):
@@ -36,12 +34,10 @@ class Cycle(RequestResponseCycle):
         headers: list[Header] = message["headers"]
         named = dict(headers)
         length = named.get(b"content-length", b"")
-        if self.scope["method"] == "HEAD" or not _is_number(length) or not _FRAMING.isdisjoint(named):
+        if self.scope["method"] == "HEAD" or not length.isdigit() or not _FRAMING.isdisjoint(named):
             return False
-        closing = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        self._head = b"".join(
-            (STATUS_LINE[message["status"]], *map(_encode, (*self.default_headers, *headers)), closing)
-        )
+        closing = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
+        self._head = b"".join((STATUS_LINE[message["status"]], _encode([*self.default_headers, *headers]), closing))
         self.response_started, self.waiting_for_100_continue = True, False
         self.chunked_encoding, self.expected_content_length = False, int(length)
         return True
@@ -64,10 +60,9 @@ class Cycle(RequestResponseCycle):
         return True
 
 
-@lru_cache(maxsize=1024)
-def _encode(header: Header) -> bytes:
-    """Return the line of a header. Raises `RuntimeError` like uvicorn if it would break the response."""
-    name, value = header
-    if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+def _encode(headers: list[Header]) -> bytes:
+    """Return the lines of headers. Raises `RuntimeError` like uvicorn if one of them would break the response."""
+    lines = b"\r\n".join(map(b": ".join, headers))
+    if len(lines) - len(lines.translate(None, _CONTROL)) != len(b"\r\n") * (len(headers) - 1):
         raise RuntimeError("Invalid HTTP header.")
-    return b"%b: %b\r\n" % (name.lower(), value)
+    return lines

@@ -37,6 +37,9 @@ class JoinedWrites:
         if self._transport.get_write_buffer_size():
             self._loop.call_later(LINGER, self._transport.abort)
 
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
     def _flush(self) -> None:
         written, self._written = self._written, []
         if written:

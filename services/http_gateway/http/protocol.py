@@ -67,7 +67,6 @@ class ProblemProtocol(HttpToolsProtocol):
     # The part of a request that is arriving, and the bytes since its beginning or, of a body, since its last byte.
     _part: Literal["", "head", "body"] = ""
     _unparsed = 0
-    _head_size = 0
     _problem = MALFORMED
     _refused = False
     # The deadline of the part; of a body, it ends a window.
@@ -176,18 +175,11 @@ class ProblemProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        cast(dict[str, object], self.scope)[CONNECTION] = self
         self._part = "head"
-        self._head_size = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self._add_to_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._part == "head":
             super().on_header(name, value)
-            self._add_to_head(len(name) + len(value) + len(": \r\n"))
 
     def on_headers_complete(self) -> None:
         self._end_timer()
@@ -201,11 +193,12 @@ class ProblemProtocol(HttpToolsProtocol):
         self._part, self._unparsed = "body", 0
 
     def _new_cycle(self) -> Cycle:
-        scope, parser, url = cast(dict[str, Any], self.scope), self.parser, httptools.parse_url(self.url)
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        parser, url = self.parser, httptools.parse_url(self.url)
         version, path = parser.get_http_version(), url.path.decode("ascii")
         scope["method"], scope["http_version"] = parser.get_method().decode("ascii"), version
         scope["path"], scope["raw_path"] = unquote(path) if "%" in path else path, url.path
-        scope["query_string"] = url.query or b""
+        scope["query_string"], scope[CONNECTION] = url.query or b"", self
         # After an upgrade, the parser takes what follows for another protocol, which the gateway doesn't speak.
         closes = self._draining or version == "1.0" or not parser.should_keep_alive() or parser.should_upgrade()
         return Cycle(
@@ -235,6 +228,8 @@ class ProblemProtocol(HttpToolsProtocol):
         self._refuse(*self._problem)
 
     def _check_head(self) -> None:
+        if len(self.url) + sum([len(name) + len(value) + len(": \r\n") for name, value in self.headers]) > HEAD_LIMIT:
+            self._stop(*TOO_LARGE)
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
             self._stop(400, "a request has exactly one Host header")
@@ -244,11 +239,6 @@ class ProblemProtocol(HttpToolsProtocol):
             self._stop(400, "the target of a request is a path, or a URL with a path")
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop(400, f"at most {MAX_PIPELINED} requests can wait on one connection")
-
-    def _add_to_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > HEAD_LIMIT:
-            self._stop(*TOO_LARGE)
 
     def _stop(self, status: int, detail: str) -> NoReturn:
         """Refuse the request that is being parsed."""

@@ -44,7 +44,7 @@ async def test_a_response_of_known_length_leaves_in_one_piece() -> None:
     transport = Transport()
     cycle = cycle_of(transport)
 
-    await respond(cycle, b"hi", (b"X-Own", b"1"), LENGTH)
+    await respond(cycle, b"hi", (b"x-own", b"1"), LENGTH)
 
     assert transport.written == [b"HTTP/1.1 200 OK\r\ndate: now\r\nx-own: 1\r\ncontent-length: 2\r\n\r\nhi"]
     assert cycle.response_complete
