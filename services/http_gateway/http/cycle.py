@@ -6,6 +6,7 @@ same in all responses. Here, each is checked once, and a response leaves in one 
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
@@ -14,7 +15,6 @@ from .responses import Header
 
 # Headers that uvicorn itself has to understand.
 _FRAMING = frozenset({b"transfer-encoding", b"connection"})
-_CONTROL = bytes({*range(0x20), 0x7F} - {ord("\t")})
 
 
 class Cycle(RequestResponseCycle):
@@ -62,7 +62,7 @@ class Cycle(RequestResponseCycle):
 
 def _encode(headers: list[Header]) -> bytes:
     """Return the lines of headers. Raises `RuntimeError` like uvicorn if one of them would break the response."""
-    lines = b"\r\n".join(map(b": ".join, headers))
-    if len(lines) - len(lines.translate(None, _CONTROL)) != len(b"\r\n") * (len(headers) - 1):
+    content = b"".join(chain.from_iterable(headers))
+    if b"\n" in content or b"\r" in content or b"\0" in content:
         raise RuntimeError("Invalid HTTP header.")
-    return lines
+    return b"\r\n".join(map(b": ".join, headers))

@@ -177,14 +177,12 @@ class ProblemProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._part = "head"
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._part == "head":
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._end_timer()
         self._check_head()
         existing, self.cycle = self.cycle, self._new_cycle()
+        # Trailers end here; nobody reads them.
+        self.headers = []
         if existing is None or existing.response_complete:
             self._start_asgi_task(self.cycle, self.app)
         else:

@@ -171,7 +171,8 @@ class Connection(Client):
         if (
             block is None
             or self._status != Client.CONNECTED
-            or size > min(self._max_payload, self._max_pending_size - self._pending_data_size)
+            or size > self._max_payload
+            or size > self._max_pending_size - self._pending_data_size
             or not (_is_plain(subject) and _is_plain(reply or "-"))
         ):
             await super().publish(subject, payload, reply, headers)
@@ -251,11 +252,10 @@ def encode_message(payload: bytes, headers: Mapping[str, str]) -> bytes:
 
 def _plain_block(headers: Mapping[str, str]) -> bytes | None:
     """Return the encoded headers, or None if a name isn't one of the product's or a value contains a line break."""
-    if not PLAIN.issuperset(headers):
+    values = "".join(headers.values())
+    if "\n" in values or "\r" in values or not PLAIN.issuperset(headers):
         return None
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
-        return None
     return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
