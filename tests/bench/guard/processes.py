@@ -7,6 +7,7 @@ import itertools
 import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -36,6 +37,8 @@ from tests.bench.guard.stand_ins import UNUSED, AnsweringClient, Run, admission_
 
 # Requests that a process reads at once, and the objects that they address in turn.
 AT_ONCE, OBJECTS = 4, 64
+# A command's name and arguments.
+INCREMENT = b"increment", b'{"by":1}'
 
 
 async def serve_http(stack: AsyncExitStack) -> Run:
@@ -81,7 +84,7 @@ async def host_query(stack: AsyncExitStack) -> Run:
 
 
 async def host_command(stack: AsyncExitStack) -> Run:
-    return await _host(stack, b"increment", b'{"by":1}')
+    return await _host(stack, *INCREMENT)
 
 
 async def _host(stack: AsyncExitStack, method: bytes, payload: bytes) -> Run:
@@ -118,7 +121,7 @@ async def _host(stack: AsyncExitStack, method: bytes, payload: bytes) -> Run:
     }
     ids, numbers = RequestIds(time.time), itertools.count()
 
-    def message() -> bytes:
+    def message(method: bytes, payload: bytes) -> bytes:
         number = ids.take("counter.hot")
         ids.settle(number, "counter.hot")
         own = {
@@ -130,14 +133,15 @@ async def _host(stack: AsyncExitStack, method: bytes, payload: bytes) -> Run:
         subject = b"dop.0.counter.c%d.%b" % (target, method)
         return b"HMSG %b 1 _INBOX_gateway.abcdef.%x %b" % (subject, target, encode_message(payload, headers | own))
 
-    async def run() -> None:
+    async def run(method: bytes, payload: bytes) -> None:
         waiting.begin(AT_ONCE)
-        server.receive(b"".join([message() for _ in range(AT_ONCE)]))
+        server.receive(b"".join([message(method, payload) for _ in range(AT_ONCE)]))
         await waiting.done
 
+    # A query of an object that doesn't exist would read it anew each time.
     for _ in range(2 * OBJECTS // AT_ONCE):
-        await run()
-    return run
+        await run(*INCREMENT)
+    return partial(run, method, payload)
 
 
 class _Waiting:
