@@ -272,5 +272,6 @@ def _policy_of(limit: RateLimit) -> Policy:
     return Policy(limit.rate, limit.window)
 
 
+@lru_cache(maxsize=1000)
 def _slice_size(policy: Policy) -> int:
     return max(1, policy.capacity // SLICES)
