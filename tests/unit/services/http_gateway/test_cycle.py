@@ -60,7 +60,9 @@ async def test_a_connection_that_is_not_kept_says_so_and_closes() -> None:
     assert transport.closed
 
 
-@pytest.mark.parametrize("header", [(b"x", b"a\r\nset-cookie: b"), (b"x\r\n", b"a")])
+@pytest.mark.parametrize(
+    "header", [(b"x", b"a\r\nset-cookie: b"), (b"x\r\n", b"a"), (b"x", b"a\nb"), (b"x", b"a\rb"), (b"x", b"a\0")]
+)
 async def test_no_header_can_break_a_response(header: tuple[bytes, bytes]) -> None:
     transport = Transport()
 
