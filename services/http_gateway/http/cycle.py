@@ -1,7 +1,7 @@
 """uvicorn's cycle of a request and its response, with less work for responses of a known length.
 
-uvicorn checks and joins the headers of each response one by one, and writes them before the body. Most headers are the
-same in all responses. Here, each is checked once, and a response leaves in one write.
+uvicorn checks and joins the headers of each response one by one, and writes them before the body. Here, they are
+checked and joined all at once, and a response leaves in one write.
 """
 
 from __future__ import annotations
