@@ -130,13 +130,10 @@ class WebhookSender:
         """
         target = _parse(url)
         sent = dict(headers)
-        if (trace := tracing.current()) is not None:
-            with tracing.Outgoing(trace, "client", describe_post, url) as post:
-                post.inject(sent)
-                # The tracestate is for the fleet's own tools.
-                sent.pop(TRACESTATE, None)
-                return await self._send(target, body, sent)
-        return await self._send(target, body, sent)
+        with tracing.within("client", describe_post, url, sent):
+            # The tracestate is for the fleet's own tools.
+            sent.pop(TRACESTATE, None)
+            return await self._send(target, body, sent)
 
     async def _send(self, target: httpx2.URL, body: bytes, headers: Mapping[str, str]) -> WebhookResponse:
         try:

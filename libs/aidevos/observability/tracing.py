@@ -13,14 +13,16 @@ Source: https://www.w3.org/TR/trace-context/
 
 from __future__ import annotations
 
-import random
 import re
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
+from random import getrandbits
 from time import perf_counter
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from aidevos.contracts.envelope import TRACEPARENT, TRACESTATE
 from aidevos.contracts.errors import Failure
@@ -30,25 +32,26 @@ MOST_SPANS = 128
 KEPT_PER_SECOND = 100.0
 # From this status on, a failure is one of the product.
 FAILED = 500
-_match = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-[ -~]{0,200})?").fullmatch
+# The version is not ff, and no ID is zero. Only versions after 00 may have more at the end.
+_match = re.compile(
+    r"(?:(00)|(?!00|ff)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]([0-9a-f])"
+    r"(?(1)|(?:-[ -~]{0,200})?)"
+).fullmatch
+_SAMPLED = frozenset("13579bdf")
 _is_state = re.compile(r"[ -~]{1,512}").fullmatch
-_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
 
-class TraceContext:
+class TraceContext(msgspec.Struct, eq=False):
     """A span to which others belong: the one that a message names, or one of this process. `state` is its tracestate.
 
     It is `open` until the work that it stands for has ended. What goes on afterwards belongs to no trace.
     """
 
-    __slots__ = ("_span_id", "open", "sampled", "state", "trace_id")
-
-    def __init__(self, trace_id: str, span_id: str, sampled: bool, state: str = "") -> None:
-        self.trace_id = trace_id
-        self._span_id = span_id
-        self.sampled = sampled
-        self.state = state
-        self.open = True
+    trace_id: str
+    _span_id: str
+    sampled: bool
+    state: str = ""
+    open: bool = True
 
     @property
     def span_id(self) -> str:
@@ -66,6 +69,25 @@ class TraceContext:
         headers[TRACEPARENT] = self.header(span_id)
         if self.state:
             headers[TRACESTATE] = self.state
+
+    def send(self, headers: dict[str, str]) -> str:
+        """Name the trace in the headers of a message, and return the ID of the span that `add` gets after its answer.
+
+        Without a segment there is no such span, and the message names the one that has caused it.
+        """
+        self.inject(headers)
+        return ""
+
+    def add(
+        self,
+        kind: Kind,
+        describe: Describe,
+        what: str,
+        span_id: str,
+        began: float,
+        error: BaseException | None = None,
+    ) -> None:
+        """Add a span that ends now, if this is a segment. `describe(what)` names it."""
 
 
 class Span(NamedTuple):
@@ -89,37 +111,59 @@ class Span(NamedTuple):
 Sink = Callable[[TraceContext, Span], None]
 # Describes a span by its name and its attributes. Few spans are exported, so the others need none.
 Describe = Callable[[str], tuple[str, Mapping[str, Any]]]
+# The code of an error, and True if the span has failed.
+Outcome = tuple[str, bool]
+NO_ERROR: Outcome = ("", False)
+# A span of a segment, before it is described: its kind, what describes it and from what, its ID, times and outcome.
+_Call = tuple[Kind, Describe, str, str, float, float, Outcome]
 
 
-class Segment(TraceContext):
-    """The part of a trace that belongs to one request in this process."""
+class Segment(TraceContext, eq=False, kw_only=True):
+    """The part of a trace that belongs to one request in this process.
 
-    __slots__ = ("_recorder", "_spans", "began", "error", "failed", "links", "parent_id", "slow_after")
+    It counts as slow after `slow_after` seconds. `error` is the code of a failure of its work that wasn't raised, and
+    `failed` is true if a call by it has failed or was refused. `links` are spans that have caused it without being its
+    parent.
+    """
 
-    def __init__(self, recorder: Recorder, trace_id: str, sampled: bool, parent: TraceContext | None) -> None:
-        super().__init__(trace_id, "", sampled, "" if parent is None else parent.state)
-        self._recorder = recorder
-        self._spans: list[Callable[[], Span]] | None = None
-        self.parent_id = "" if parent is None else parent._span_id
-        self.began = perf_counter()
-        # The seconds after which it counts as slow.
-        self.slow_after = recorder.slow_after
-        # The code of a failure of its work that wasn't raised.
-        self.error = ""
-        # Spans that have caused this segment without being its parent.
-        self.links: Sequence[TraceContext] = ()
-        # True if a call by this segment has failed or was refused.
-        self.failed = False
+    _recorder: Recorder
+    parent_id: str
+    began: float
+    slow_after: float
+    error: str = ""
+    failed: bool = False
+    links: Sequence[TraceContext] = ()
+    _calls: list[_Call] = []
 
-    def add(self, make: Callable[[], Span]) -> None:
-        """Export a span, or keep what makes it until it is known whether the segment is recorded."""
+    def send(self, headers: dict[str, str]) -> str:
+        span_id = new_span_id()
+        self.inject(headers, span_id)
+        return span_id
+
+    def add(
+        self,
+        kind: Kind,
+        describe: Describe,
+        what: str,
+        span_id: str,
+        began: float,
+        error: BaseException | None = None,
+    ) -> None:
+        outcome = NO_ERROR
+        if error is not None:
+            outcome = describe_error(error)
+            self.failed = True
+        call = (kind, describe, what, span_id, began, perf_counter(), outcome)
         if self.sampled:
-            self._recorder.export(self, make())
-        elif self._spans is None:
-            if self.open:
-                self._spans = [make]
-        elif self.open and len(self._spans) < MOST_SPANS:
-            self._spans.append(make)
+            self._export(call)
+        elif self.open and len(self._calls) < MOST_SPANS:
+            # Whether the segment is recorded is not yet known.
+            self._calls.append(call)
+
+    def _export(self, call: _Call) -> None:
+        kind, describe, what, span_id, began, ended, outcome = call
+        name, attributes = describe(what)
+        self.export(Span(name, kind, span_id, self.span_id, began, ended, attributes, *outcome))
 
     def export(self, span: Span) -> None:
         """Export a span of a segment that is recorded."""
@@ -131,14 +175,13 @@ class Segment(TraceContext):
         `refused` is a failure that the caller has to answer for. Of those, fewer are recorded.
         """
         self.open = False
-        spans, self._spans = self._spans, None
         if self.sampled:
             return True
         if not (slow or failed or refused or self.failed) or not self._recorder.admit(important=slow or failed):
             return False
         self.sampled = True
-        for make in spans or ():
-            self._recorder.export(self, make())
+        for call in self._calls:
+            self._export(call)
         return True
 
     def end(
@@ -177,10 +220,21 @@ class Recorder:
     def begin(self, parent: TraceContext | None) -> Segment:
         """Return a new segment: of the trace of `parent`, or of a new one."""
         if parent is None:
-            bits = random.getrandbits(128) or 1
-            return Segment(self, f"{bits:032x}", (bits & (2**64 - 1)) < self._bound, None)
-        sampled = parent.sampled if self._parent_based else int(parent.trace_id[16:], 16) < self._bound
-        return Segment(self, parent.trace_id, sampled, parent)
+            bits = getrandbits(128) or 1
+            trace_id, sampled, state, parent_id = bits.to_bytes(16).hex(), (bits & (2**64 - 1)) < self._bound, "", ""
+        else:
+            trace_id, state, parent_id = parent.trace_id, parent.state, parent._span_id
+            sampled = parent.sampled if self._parent_based else int(trace_id[16:], 16) < self._bound
+        return Segment(
+            trace_id,
+            "",
+            sampled,
+            state,
+            _recorder=self,
+            parent_id=parent_id,
+            began=perf_counter(),
+            slow_after=self.slow_after,
+        )
 
     def admit(self, *, important: bool) -> bool:
         """Return True if there is room for a segment that wasn't sampled. Half of it is for the important ones."""
@@ -193,54 +247,32 @@ class Recorder:
         return True
 
 
-class Outgoing:
-    """A message that the running code sends, for as long as it waits for the answer: a span of its segment.
+def within(
+    kind: Kind, describe: Describe, what: str, headers: dict[str, str] | None = None
+) -> AbstractContextManager[None]:
+    """Return what makes a span of a block, if the running code belongs to a segment.
 
-    `describe(what)` names the span.
+    With the `headers` of a message, they name the trace. `describe(what)` names the span.
     """
-
-    __slots__ = ("_began", "_context", "_describe", "_ended", "_error", "_failed", "_kind", "_span_id", "_what")
-
-    def __init__(self, context: TraceContext, kind: Kind, describe: Describe, what: str) -> None:
-        self._context = context
-        self._kind = kind
-        self._describe = describe
-        self._what = what
-        self._error, self._failed = "", False
-        # Without a segment there is no span, and the message names the one that has caused it.
-        self._span_id = new_span_id() if isinstance(context, Segment) else ""
-
-    def inject(self, headers: dict[str, str]) -> None:
-        """Name the trace in the headers of the message."""
-        self._context.inject(headers, self._span_id)
-
-    def __enter__(self) -> Self:
-        self._began = perf_counter()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        context = self._context
-        if not isinstance(context, Segment):
-            return
-        self._ended = perf_counter()
-        if error is not None:
-            self._error, self._failed = describe_error(error)
-            context.failed = True
-        context.add(self._span)
-
-    def _span(self) -> Span:
-        name, attributes = self._describe(self._what)
-        times, outcome = (self._began, self._ended), (self._error, self._failed)
-        return Span(name, self._kind, self._span_id, self._context.span_id, *times, attributes, *outcome)
+    context = current()
+    return nullcontext() if context is None else _adding(context, kind, describe, what, headers)
 
 
-def within(kind: Kind, describe: Describe, what: str) -> AbstractContextManager[object]:
-    """Return what makes a span of a block, if the running code belongs to a segment."""
-    context = running.get()
-    return Outgoing(context, kind, describe, what) if isinstance(context, Segment) else nullcontext()
+@contextmanager
+def _adding(
+    context: TraceContext, kind: Kind, describe: Describe, what: str, headers: dict[str, str] | None
+) -> Iterator[None]:
+    span_id = context.send({} if headers is None else headers)
+    began = perf_counter()
+    try:
+        yield
+    except BaseException as error:
+        context.add(kind, describe, what, span_id, began, error)
+        raise
+    context.add(kind, describe, what, span_id, began)
 
 
-def describe_error(error: BaseException) -> tuple[str, bool]:
+def describe_error(error: BaseException) -> Outcome:
     """Return the code of an error, and True if it isn't one that the caller has to answer for."""
     if isinstance(error, Failure):
         return error.code, error.status >= FAILED
@@ -284,11 +316,8 @@ def parse(header: str, state: str | None = None) -> TraceContext | None:
     found = _match(header)
     if found is None:
         return None
-    version, trace_id, span_id, flags, rest = found.groups()
-    if version == "ff" or (version == "00" and rest) or trace_id == _NO_TRACE or span_id == _NO_SPAN:
-        return None
-    state = state if state and _is_state(state) else ""
-    return TraceContext(trace_id, span_id, bool(int(flags, 16) & 1), state)
+    _, trace_id, span_id, flags = found.groups()
+    return TraceContext(trace_id, span_id, flags in _SAMPLED, state if state and _is_state(state) else "")
 
 
 def begin(header: str | None, state: str | None = None) -> TraceContext | None:
@@ -330,4 +359,4 @@ def joining(header: str, kind: Kind, describe: Describe, what: str) -> Iterator[
 
 
 def new_span_id() -> str:
-    return f"{random.getrandbits(64) or 1:016x}"
+    return (getrandbits(64) or 1).to_bytes(8).hex()

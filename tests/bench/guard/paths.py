@@ -34,7 +34,14 @@ from aidevos.testing import ObjectKit
 from services.data_storage.service import service as data_storage
 from services.objects.counter import Counter
 from tests.bench.guard.driver import DrivenStore, stored
-from tests.bench.guard.processes import AT_ONCE, host_command, host_query, serve_http
+from tests.bench.guard.processes import (
+    AT_ONCE,
+    host_command,
+    host_query,
+    serve_http,
+    trace_host_query,
+    trace_http,
+)
 from tests.bench.guard.stand_ins import ITEM, AnsweringClient, Run, admission_of, gateway
 
 # The C function that runs a path: the interpreter's operator `@`, which nothing else here uses. Callgrind counts what
@@ -212,6 +219,8 @@ PATHS = {
     "gateway, from HTTP to HTTP": HotPath(serve_http, 25, AT_ONCE),
     "host, query over NATS": HotPath(host_query, 25, AT_ONCE),
     "host, command over NATS": HotPath(host_command, 25, AT_ONCE),
+    "gateway, trace not recorded": HotPath(trace_http, 25, AT_ONCE),
+    "host, trace not recorded": HotPath(trace_host_query, 25, AT_ONCE),
 }
 
 

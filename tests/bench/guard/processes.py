@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import SimpleNamespace
@@ -26,6 +27,8 @@ from aidevos.durable.hosting.replies import ReplySender
 from aidevos.durable.hosting.runtime import Runtime
 from aidevos.durable.objects.registry import DurableObjectRegistry
 from aidevos.durable.turns.environment import Limits
+from aidevos.observability import tracing
+from aidevos.observability.tracing import Recorder
 from aidevos.projects.gate import ProjectGate
 from aidevos.security.permissions import Principal
 from aidevos.settings import load
@@ -39,6 +42,8 @@ from tests.bench.guard.stand_ins import UNUSED, AnsweringClient, Run, admission_
 AT_ONCE, OBJECTS = 4, 64
 # A command's name and arguments.
 INCREMENT = b"increment", b'{"by":1}'
+NOT_SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+NO_MORE: Mapping[str, str] = {}
 
 
 async def serve_http(stack: AsyncExitStack) -> Run:
@@ -87,7 +92,29 @@ async def host_command(stack: AsyncExitStack) -> Run:
     return await _host(stack, *INCREMENT)
 
 
-async def _host(stack: AsyncExitStack, method: bytes, payload: bytes) -> Run:
+async def trace_http(stack: AsyncExitStack) -> Run:
+    return _tracing(await serve_http(stack))
+
+
+async def trace_host_query(stack: AsyncExitStack) -> Run:
+    return _tracing(await _host(stack, b"value", b"", {envelope.TRACEPARENT: NOT_SAMPLED}))
+
+
+def _tracing(run: Run) -> Run:
+    """Serve while traces are exported, but none of these."""
+    recorder = Recorder(lambda context, span: None, ratio=0.0, slow_after=math.inf)
+
+    async def traced() -> None:
+        tracing.recorder = recorder
+        try:
+            await run()
+        finally:
+            tracing.recorder = None
+
+    return traced
+
+
+async def _host(stack: AsyncExitStack, method: bytes, payload: bytes, more: Mapping[str, str] = NO_MORE) -> Run:
     """Serve calls from the bytes that NATS sends to those of the answers, with a few at a time."""
     waiting, store = _Waiting(), DrivenStore()
     connection, server = wire.connect(lambda data: waiting.end(wire.count_answers(data)))
@@ -118,6 +145,7 @@ async def _host(stack: AsyncExitStack, method: bytes, payload: bytes) -> Run:
         envelope.AUTHORIZATION: tokens[0],
         envelope.CLIENT_ADDRESS: "127.0.0.1",
         envelope.HTTP_REQUEST_ID: "0" * 24,
+        **more,
     }
     ids, numbers = RequestIds(time.time), itertools.count()
 

@@ -137,7 +137,7 @@ async def test_objects_count_while_they_are_in_memory() -> None:
         left = growth.of("aidevos_active_objects", type="tally"), growth.of("aidevos_active_bytes", type="tally")
 
     assert loaded[0] == 2
-    assert loaded[1] > 2 * 6000
+    assert loaded[1] > 2 * 3000
     assert left == (0, 0)
     assert growth.of("aidevos_activations_total", type="tally") == 2
     assert growth.of("aidevos_hibernations_total", type="tally") == 2

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
+from aidevos.contracts.errors import Failure
 from aidevos.observability import tracing
 from aidevos.observability.tracing import KEPT_PER_SECOND, MOST_SPANS, Recorder, Segment, Span, TraceContext
 
@@ -25,8 +24,9 @@ class Exported:
         return [span.name for _, span in self.spans]
 
 
-def leaf(segment: Segment, name: str = "call") -> Callable[[], Span]:
-    return lambda: Span(name, "client", tracing.new_span_id(), segment.span_id, 0.0, 0.0, {})
+def make_call(segment: Segment, error: BaseException | None = None) -> None:
+    """Do what a segment does for each of its calls."""
+    segment.add("client", lambda what: (what, {}), "call", segment.send({}), 0.0, error)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_segment_continues_the_trace_that_a_message_names() -> None:
     exported = Exported()
     segment = Recorder(exported).begin(tracing.parse(NAMED, "vendor=1"))
 
-    segment.add(leaf(segment))
+    make_call(segment)
     segment.end("counter.increment", "server", {})
 
     (trace, call), (_, own) = exported.spans
@@ -108,7 +108,7 @@ def test_spans_of_a_quick_and_successful_segment_that_is_not_sampled_are_dropped
     exported = Exported()
     segment = Recorder(exported, ratio=0.0).begin(None)
 
-    segment.add(leaf(segment))
+    make_call(segment)
     segment.end("counter.value", "server", {})
 
     assert exported.spans == []
@@ -120,7 +120,7 @@ def test_a_slow_or_failed_segment_is_recorded_whole_although_it_is_not_sampled(s
     exported = Exported()
     segment = Recorder(exported, ratio=0.0, slow_after=slow_after).begin(None)
 
-    segment.add(leaf(segment))
+    make_call(segment)
     segment.end("counter.value", "server", {}, error=error, failed=bool(error))
 
     assert exported.names == ["call", "counter.value"]
@@ -130,10 +130,11 @@ def test_a_segment_whose_call_has_failed_is_recorded() -> None:
     exported = Exported()
     segment = Recorder(exported, ratio=0.0).begin(None)
 
-    segment.failed = True
+    make_call(segment, Failure("not-found", "there is none"))
     segment.end("counter.value", "server", {})
 
-    assert exported.names == ["counter.value"]
+    assert exported.names == ["call", "counter.value"]
+    assert [(span.error, span.failed) for _, span in exported.spans] == [("not-found", False), ("", False)]
 
 
 def test_the_decision_of_the_caller_holds_unless_the_sampler_ignores_it() -> None:
@@ -157,7 +158,7 @@ def test_a_segment_keeps_a_limited_number_of_spans() -> None:
     segment = Recorder(exported, ratio=0.0).begin(None)
 
     for _ in range(2 * MOST_SPANS):
-        segment.add(leaf(segment))
+        make_call(segment)
     segment.end("counter.value", "server", {}, error="internal")
 
     assert len(exported.spans) == MOST_SPANS + 1

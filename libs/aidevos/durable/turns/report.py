@@ -15,31 +15,28 @@ from aidevos.durable.turns.course import Batch, Course
 from aidevos.durable.turns.headers import Reply
 from aidevos.observability import tracing
 from aidevos.observability.slow_log import slow_log
-from aidevos.observability.tracing import FAILED, Segment, Span, TraceContext
+from aidevos.observability.tracing import FAILED, NO_ERROR, Outcome, Segment, Span, TraceContext
 
 
 def report(course: Course, reply: Reply) -> None:
     """Report a request that has just been answered, if it was slow or belongs to a trace."""
-    ended = perf_counter()
+    ended, trace = perf_counter(), course.trace
     slow = ended - course.arrived_at >= slow_log.turn
-    trace, segment = course.trace, course.trace if isinstance(course.trace, Segment) else None
-    if segment is not None:
-        code, failed = _outcome(reply)
+    if isinstance(trace, Segment):
+        code, failed = _outcome(reply) if reply.failed else NO_ERROR
         # A turn that has not even begun is repeated elsewhere.
         fatal = failed and course.began_at > 0
-        if segment.keep(slow=slow, failed=fatal, refused=bool(code)):
-            for span in _spans(course, segment, ended, code, failed):
-                segment.export(span)
+        if trace.keep(slow=slow, failed=fatal, refused=bool(code)):
+            for span in _spans(course, trace, ended, code, failed):
+                trace.export(span)
     elif trace is not None:
         trace.open = False
     if slow:
         _log(course, ended)
 
 
-def _outcome(reply: Reply) -> tuple[str, bool]:
-    """Return the code of a failure, or an empty string, and True if it isn't one that the caller has to answer for."""
-    if not reply.failed:
-        return "", False
+def _outcome(reply: Reply) -> Outcome:
+    """Return the code of a failure, and True if it isn't one that the caller has to answer for."""
     failure = Failure.decode(reply.payload)
     return failure.code, failure.status >= FAILED
 

@@ -17,7 +17,7 @@ def start_timer(turn: Turn) -> None:
     request = turn.request
     request.began_at = perf_counter()
     if measuring.on and request.queued_at:
-        turn.activation.type.mailbox_wait.observe(request.began_at - request.queued_at)
+        request.type.mailbox_wait.observe(request.began_at - request.queued_at)
 
 
 def stop_timer(turn: Turn, error: BaseException | None) -> None:
@@ -29,7 +29,7 @@ def stop_timer(turn: Turn, error: BaseException | None) -> None:
         timers = request.method.turn_timers
         timer = timers.get(outcome)
         if timer is None:
-            timer = timers[outcome] = TURN_SECONDS.labels(turn.activation.type.name, request.method.name, outcome)
+            timer = timers[outcome] = TURN_SECONDS.labels(request.type.name, request.method.name, outcome)
         trace = request.trace
         trace_id = trace.trace_id if trace is not None and trace.sampled else None
         timer.observe(request.ended_at - request.began_at, trace_id)
