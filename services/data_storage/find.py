@@ -8,7 +8,7 @@ index or covers few items, and always has a time limit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -23,8 +23,8 @@ from . import access, values
 from .collection_views import TermsArgs, answer_terms
 from .cursors import Cursors, Position
 from .filters import parse_fields, parse_filter, parse_sort, to_state_condition
-from .item_state import ItemState, project_shown, show
-from .keys import encode_key
+from .item_state import ItemState, load_item, project_shown, show
+from .keys import compute_key, encode_key
 from .membership import resolve_terms
 from .paths import Field
 from .plans import Plan, plan
@@ -49,7 +49,7 @@ class Query(NamedTuple):
     where: Condition
     sort: Sequence[Field]
     plan: Plan | None
-    paths: list[str]
+    paths: tuple[str, ...]
 
 
 class FoundItems(msgspec.Struct, kw_only=True):
@@ -89,9 +89,9 @@ class Finder:
         fitting = _count_fitting(items)
         shown = FoundItems(items=[msgspec.Raw(item) for item in items[:fitting]])
         if page.more or fitting < len(items):
-            last = page.places[fitting - 1] if fitting < len(items) else page.last
+            last = page.place_of(fitting - 1) if fitting < len(items) else page.last()
             slot = query.plan.slot if query.plan is not None else None
-            shown.next_cursor = self._cursors.encode(Position(slot, query.paths, last, ""), *binding)
+            shown.next_cursor = self._cursors.encode(Position(slot, [*query.paths], last, ""), *binding)
         if args.count:
             shown.count = await reader.count(ITEM_TYPE, query.where)
         return shown
@@ -113,14 +113,15 @@ async def answer_find(reader: Reader, args: FindItems, finder: Finder) -> FoundI
 
 
 class Page(NamedTuple):
-    """Documents with their places in the order.
+    """Documents in their order.
 
-    `last` is the last place examined, and `more` is True if there are documents after it.
+    `place_of` returns the place in the order of the document with this number, and `last` the last place examined.
+    `more` is True if there are documents after it.
     """
 
     documents: list[Document]
-    places: list[str]
-    last: str
+    place_of: Callable[[int], str]
+    last: Callable[[], str]
     more: bool
 
 
@@ -131,12 +132,12 @@ def _plan_query(reader: Reader, terms: Terms, args: FindItems, begin: Position |
     indexed = chosen is not None and chosen.slot is not None
     readable = readable_items(terms, reader.caller, reader.now, indexed=indexed)
     if chosen is None or chosen.slot is None:
-        return Query(And((readable, to_state_condition(wanted, DATA))), sort, chosen, [])
+        return Query(And((readable, to_state_condition(wanted, DATA))), sort, chosen, ())
     keys = ("keys", chosen.slot)
     low = Compare(keys, "gte", chosen.keys.low, scalar=True)
     high = Compare(keys, "lt", chosen.keys.high, scalar=True)
     where = And((readable, to_state_condition(chosen.residual, DATA), low, high))
-    return Query(where, sort, chosen, list(terms.indexes[chosen.slot].paths))
+    return Query(where, sort, chosen, terms.indexes[chosen.slot].paths)
 
 
 def _same_index(terms: Terms, begin: Position) -> dict[str, Index]:
@@ -164,21 +165,24 @@ async def _check_count(reader: Reader, terms: Terms) -> None:
 async def _find_page(reader: Reader, query: Query, after: str | None, limit: int) -> Page:
     """Return a page in the order of an index or of the item IDs."""
     chosen = query.plan
-    by_index = chosen is not None and chosen.slot is not None
-    order: Path = ("keys", chosen.slot or "") if chosen is not None and by_index else BY_ID
+    slot = chosen.slot if chosen is not None else None
+    order: Path = BY_ID if slot is None else ("keys", slot)
     descending = chosen is not None and chosen.descending
     # No two items have the same key, so the ID that follows the key doesn't matter.
     place = None if after is None else (after, "" if descending else "~")
-    wanted = Find(query.where, limit + 1, order=order, descending=descending, after=place, size=FOUND_SIZE)
-    only: dict[Path, None] = {order: None, (SHOWN,): None}
-    documents = await reader.find(ITEM_TYPE, wanted._replace(only=list(only)))
-    if not all(SHOWN in (document.state or {}) for document in documents):
-        only |= dict.fromkeys(RENDERED)
-        documents = await reader.find(ITEM_TYPE, wanted._replace(only=list(only)))
+    wanted = Find(query.where, limit + 1, order, descending, place, size=FOUND_SIZE, only=((SHOWN,),))
+    documents = await reader.find(ITEM_TYPE, wanted)
+    if not all(SHOWN in (document.state or ()) for document in documents):
+        documents = await reader.find(ITEM_TYPE, wanted._replace(only=((SHOWN,), *RENDERED)))
     more = len(documents) > limit or sum(document.size for document in documents) >= FOUND_SIZE
     documents = documents[:limit]
-    places = [at(document.state, order) for document in documents]
-    return Page(documents, places, places[-1] if places else "", more)
+
+    def place_of(number: int) -> str:
+        """Compute the place from the item as it is shown, so that it need not be read for each."""
+        item = load_item(_show(documents[number], None))
+        return item.id if slot is None else compute_key(query.paths, item.data, item.id)
+
+    return Page(documents, place_of, lambda: place_of(-1) if documents else "", more)
 
 
 async def _sort_page(reader: Reader, query: Query, after: str | None, limit: int) -> Page:
@@ -194,7 +198,7 @@ async def _sort_page(reader: Reader, query: Query, after: str | None, limit: int
         if id in documents and matches(query.where, documents[id].state)
     ]
     last = wanted[:limit][-1][0] if wanted else ""
-    return Page([document for document, _ in shown], [place for _, place in shown], last, len(wanted) > limit)
+    return Page([document for document, _ in shown], lambda number: shown[number][1], lambda: last, len(wanted) > limit)
 
 
 def _sort_key(document: Document, sort: Sequence[Field], paths: list[Path]) -> str:

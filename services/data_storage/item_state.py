@@ -112,9 +112,14 @@ def render(state: ItemState, version: int, data: msgspec.Raw) -> str:
 
 def project_shown(item: msgspec.Raw, fields: list[Path]) -> msgspec.Raw:
     """Return an item with only these parts of its data. Both items are in JSON."""
-    shown = _item.decode(item)
+    shown = load_item(item)
     shown.data = project(shown.data, fields)
     return msgspec.Raw(msgspec.json.encode(shown))
+
+
+def load_item(shown: bytes | msgspec.Raw) -> Item:
+    """Return the item with this JSON."""
+    return _item.decode(shown)
 
 
 def load_data(stored: Stored) -> Any:

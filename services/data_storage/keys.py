@@ -48,8 +48,13 @@ def encode_key(values: Iterable[tuple[Any, bool]]) -> str:
 
 
 def compute_index_keys(indexes: dict[str, Index], data: Any, item: str) -> dict[str, str]:
-    """Return a document's keys in these indexes, by slot. Each key ends in the item's ID and is so unique."""
-    return {slot: encode_key(_list_values(index.paths, data)) + item for slot, index in indexes.items()}
+    """Return a document's keys in these indexes, by slot."""
+    return {slot: compute_key(index.paths, data, item) for slot, index in indexes.items()}
+
+
+def compute_key(paths: tuple[str, ...], data: Any, item: str) -> str:
+    """Return a document's key in the index of these paths. It ends in the item's ID and is so unique."""
+    return encode_key([(at(data, field.path), field.descending) for field in parse_index(paths)]) + item
 
 
 @lru_cache(maxsize=10_000)
@@ -72,10 +77,6 @@ def compute_key_range(
         low, high = _find_bounds(condition, descending)
         found = found.intersect(Range(before + low, before + high))
     return found
-
-
-def _list_values(paths: tuple[str, ...], data: Any) -> list[tuple[Any, bool]]:
-    return [(at(data, field.path), field.descending) for field in parse_index(paths)]
 
 
 def _encode_part(value: Any, descending: bool) -> bytes:

@@ -6,7 +6,7 @@ commits and documents can thus be counted without a server.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -43,11 +43,11 @@ class Driver:
     def __getitem__(self, name: str) -> Driver:
         return self
 
-    async def command(self, command: dict[str, Any], options: object = None) -> Any:
+    async def command(self, command: dict[str, Any], decode: Callable[[bytes], Any] = bson.decode) -> Any:
         _op_msg(0, command, "guard", None, DEFAULT_CODEC_OPTIONS)
         if "find" in command:
             self._reply = self._reply or _encode_reply(self.documents)
-            return RawBSONDocument(self._reply, codec.RAW)
+            return decode(self._reply)
         return {"ok": 1.0, "n": len(command.get("updates", ()))}
 
     async def bulk_write(self, updates: Sequence[Any], **options: object) -> None:

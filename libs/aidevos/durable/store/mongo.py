@@ -22,6 +22,7 @@ import linecache
 import math
 import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime
 from operator import attrgetter
 from types import MappingProxyType
@@ -80,6 +81,8 @@ LIVE: dict[str, Any] = {"deleted": {"$eq": None}}
 FIELDS = frozenset(Document.__struct_fields__) - {"id", "size"}
 # A reply of at most this many bytes is decoded in one step, which takes a fraction of a millisecond.
 AT_ONCE = 64 * 1024
+# For reads that wait for no others.
+NO_WAIT = nullcontext()
 # A document as it was found, and its size in bytes: decoded already or, in a large reply, still encoded.
 Found: TypeAlias = tuple[dict[str, Any] | bytes, int]
 
@@ -215,8 +218,7 @@ class MongoStore:
                 return _encoded(await _read_up_to(size, cursor.batch_size(CHUNK), limit)), show_moment(shows)
 
         found, shown_at = await self._run_apart(read, WRITE_TIMEOUT_MS)
-        taken = found[: count_up_to(size, (length for _, length in found))]
-        return [_document(each, length) for each, length in await self._decode(taken)], shown_at
+        return [_document(each, length) for each, length in await self._decode(_up_to(size, found))], shown_at
 
     async def find(self, type: str, wanted: Find) -> list[Document]:
         clauses = _live(compile_condition(wanted.where))
@@ -286,8 +288,7 @@ class MongoStore:
 
     async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
-        async with self._room:
-            found = await self._find(f"replies_{type}", wanted, len(keys))
+        found = await self._find(f"replies_{type}", wanted, len(keys), room=self._room)
         records = await self._decode(found)
         return {(record["_id"]["o"], record["_id"]["k"]): record["record"] for record, _ in records}
 
@@ -304,8 +305,7 @@ class MongoStore:
         self, type: str, id: str, first: int, last: int, limit: int, *, with_state: bool = True
     ) -> dict[int, dict[str, Any]]:
         options: dict[str, Any] = {"sort": {"_id": -1}} | ({} if with_state else {"projection": {"version.d": False}})
-        async with self._room:
-            found = await self._find(f"history_{type}", version_range(id, first, last), limit, **options)
+        found = await self._find(f"history_{type}", version_range(id, first, last), limit, room=self._room, **options)
         return {document["_id"]["v"]: document["version"] for document, _ in await self._decode(found)}
 
     async def ping(self) -> None:
@@ -404,13 +404,12 @@ class MongoStore:
         **options: dict[str, Any],
     ) -> list[Document]:
         """Find documents without holding up commits and claims."""
-        async with self._room:
-            found = await self._find(name, wanted, limit, within, size, **options)
+        found = await self._find(name, wanted, limit, within, size, self._room, **options)
         make = make or _document
         return [make(each, size) for each, size in await self._decode(found)]
 
     async def _decode(self, found: list[Found]) -> list[tuple[dict[str, Any], int]]:
-        if all(isinstance(document, dict) for document, _ in found):
+        if not found or isinstance(found[0][0], dict):
             return found  # type: ignore[return-value]
         return await self._slices.map(_decode, found)
 
@@ -421,16 +420,21 @@ class MongoStore:
         limit: int,
         within: int | None = None,
         size: int | None = None,
+        room: AbstractAsyncContextManager[object] = NO_WAIT,
         **options: dict[str, Any],
     ) -> list[Found]:
-        """Return documents, at most up to the one that makes them reach `size` bytes."""
+        """Return documents, at most up to the one that makes them reach `size` bytes.
+
+        If they are many, wait for `room`, because a cursor of the driver takes a thread.
+        """
         options["filter"] = wanted
         found = None
         if limit <= CHUNK:
             found = await self._run(lambda: self._batch(name, limit, within, size, options), within)
         if found is None:
-            found = await self._run(lambda: self._batches(name, limit, within, size, options), within)
-        return found[: count_up_to(size, (length for _, length in found))]
+            async with room:
+                found = await self._run(lambda: self._batches(name, limit, within, size, options), within)
+        return found
 
     async def _batch(
         self, name: str, limit: int, within: int | None, size: int | None, options: dict[str, Any]
@@ -438,18 +442,22 @@ class MongoStore:
         """Return all documents if they fit into one reply, which avoids the cost of a cursor. Otherwise return None."""
         command = {"find": name, **options, "limit": limit, "maxTimeMS": within or WRITE_TIMEOUT_MS}
         command["readConcern"] = self._database.read_concern.document
-        reply = await self._channels.command(command, codec.RAW)
-        if len(reply.raw) <= min(AT_ONCE, size or AT_ONCE):
-            cursor = codec.decode(bytes(reply.raw))["cursor"]
-            documents = cursor["firstBatch"]
-            found: list[Found] = [(document, len(reply.raw) // len(documents)) for document in documents]
-        else:
-            cursor = reply["cursor"]
-            found = _encoded(cursor["firstBatch"])
-        if not cursor["id"]:
-            return found
-        await self._database.command({"killCursors": name, "cursors": [cursor["id"]]})
-        return None
+        small, length = min(AT_ONCE, size or AT_ONCE), 0
+
+        def decode(reply: bytes) -> Any:
+            nonlocal length
+            length = len(reply)
+            return codec.decode(reply) if length <= small else RawBSONDocument(reply, codec.RAW)
+
+        cursor = (await self._channels.command(command, decode))["cursor"]
+        documents = cursor["firstBatch"]
+        if cursor["id"]:
+            await self._channels.command({"killCursors": name, "cursors": [cursor["id"]]})
+            return None
+        if length > small:
+            return _up_to(size, _encoded(documents))
+        each = length // max(1, len(documents))
+        return [(document, each) for document in documents]
 
     async def _batches(
         self, name: str, limit: int, within: int | None, size: int | None, options: dict[str, Any]
@@ -458,7 +466,7 @@ class MongoStore:
             limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options
         )
         documents = cursor.to_list(limit) if size is None else _read_up_to(size, cursor.batch_size(CHUNK), limit)
-        return _encoded(await documents)
+        return _up_to(size, _encoded(await documents))
 
     async def _run_apart(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
         """Run an operation that may wait for others like it, but never holds up commits and claims."""
@@ -541,6 +549,11 @@ def _encoded(documents: list[RawBSONDocument]) -> list[Found]:
     encoded: list[Found] = [(bytes(document.raw), len(document.raw)) for document in documents]
     documents.clear()
     return encoded
+
+
+def _up_to(size: int | None, found: list[Found]) -> list[Found]:
+    """Return documents up to the one that makes them reach `size` bytes."""
+    return found[: count_up_to(size, (length for _, length in found))]
 
 
 def _decode(found: Found) -> tuple[dict[str, Any], int]:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from bson.codec_options import DEFAULT_CODEC_OPTIONS, CodecOptions
+import bson
+from bson.codec_options import DEFAULT_CODEC_OPTIONS
 from motor.frameworks.asyncio import run_on_executor
 from pymongo.compression_support import decompress
 from pymongo.errors import AutoReconnect, NetworkTimeout, OperationFailure, ProtocolError, PyMongoError
@@ -44,12 +46,12 @@ class Channels:
         self._timeout = timeout
         self._free: list[Channel] = []
 
-    async def command(self, command: dict[str, Any], options: CodecOptions[Any] = DEFAULT_CODEC_OPTIONS) -> Any:
-        """Send a command, and return its reply, decoded with these options. Raises `PyMongoError`."""
+    async def command(self, command: dict[str, Any], decode: Callable[[bytes], Any] = bson.decode) -> Any:
+        """Send a command, and return its reply as `decode` returns it. Raises `PyMongoError`."""
         channel = await self._take()
         try:
             reply = await channel.ask(self._database, command, self._timeout)
-            found = reply.unpack_response(codec_options=options)[0]
+            found = decode(bytes(reply.payload_document))
             _check_command_response(found, None)
         except BaseException as error:
             channel.give_back(error)
