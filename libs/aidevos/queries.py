@@ -33,7 +33,7 @@ from aidevos.durable.store.conditions import (
     conjuncts,
     matches,
 )
-from aidevos.durable.store.port import Document, Find
+from aidevos.durable.store.port import Document, Find, Match
 
 __all__ = [
     "EVERYTHING",
@@ -51,6 +51,7 @@ __all__ = [
     "Find",
     "Includes",
     "Lookups",
+    "Match",
     "Not",
     "OneOf",
     "Or",

@@ -24,7 +24,7 @@ from aidevos.contracts.projects import OF_USER
 from aidevos.contracts.projects import TYPE as PROJECT_TYPE
 from aidevos.contracts.times import rfc3339, timestamp
 from aidevos.projects.memberships import Memberships
-from aidevos.queries import And, Compare, Condition, Document, Find, Reader
+from aidevos.queries import And, Compare, Condition, Find, Match, Reader
 
 from . import access
 from .collection_state import PROJECT, CollectionState, derive_terms
@@ -84,7 +84,7 @@ async def answer_creatable(reader: Reader, args: CreatableArgs, memberships: Mem
 
 
 async def _load_entry(
-    reader: Reader, document: Document, memberships: Memberships, counts: asyncio.Semaphore
+    reader: Reader, document: Match, memberships: Memberships, counts: asyncio.Semaphore
 ) -> CollectionEntry | None:
     state = msgspec.convert(document.state, CollectionState)
     terms = derive_terms(document.id, state, reader.now)
@@ -116,7 +116,7 @@ async def _load_projects(reader: Reader, user: str) -> list[str]:
         projects += page
 
 
-def _render(document: Document, state: CollectionState, count: int) -> CollectionEntry:
+def _render(document: Match, state: CollectionState, count: int) -> CollectionEntry:
     return CollectionEntry(
         name=document.id,
         owner=state.owner,

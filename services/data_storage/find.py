@@ -17,7 +17,7 @@ from aidevos.contracts.data import ITEM_TYPE, FindItems
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import LIST_LIMIT
 from aidevos.projects.memberships import Memberships
-from aidevos.queries import And, Compare, Condition, Document, Find, Path, Reader, at, matches
+from aidevos.queries import And, Compare, Condition, Find, Match, Path, Reader, at, matches
 
 from . import access, values
 from .collection_views import TermsArgs, answer_terms
@@ -39,8 +39,6 @@ ANSWER_SIZE = 3 * 1024 * 1024
 BY_ID: Path = ("item",)
 DATA = "data"
 SHOWN = "shown"
-# What an item is rendered from if it was written by an earlier version of this service.
-RENDERED: tuple[Path, ...] = (BY_ID, (DATA,), ("collection",), ("owner",), ("created_at",), ("updated_at",))
 
 
 class Query(NamedTuple):
@@ -119,7 +117,7 @@ class Page(NamedTuple):
     `more` is True if there are documents after it.
     """
 
-    documents: list[Document]
+    documents: Sequence[Match]
     place_of: Callable[[int], str]
     last: Callable[[], str]
     more: bool
@@ -173,7 +171,8 @@ async def _find_page(reader: Reader, query: Query, after: str | None, limit: int
     wanted = Find(query.where, limit + 1, order, descending, place, size=FOUND_SIZE, only=((SHOWN,),))
     documents = await reader.find(ITEM_TYPE, wanted)
     if not all(SHOWN in (document.state or ()) for document in documents):
-        documents = await reader.find(ITEM_TYPE, wanted._replace(only=((SHOWN,), *RENDERED)))
+        # Some were written by an earlier version of this service, and have to be rendered.
+        documents = await reader.find(ITEM_TYPE, wanted._replace(only=None))
     more = len(documents) > limit or sum(document.size for document in documents) >= FOUND_SIZE
     documents = documents[:limit]
 
@@ -201,12 +200,12 @@ async def _sort_page(reader: Reader, query: Query, after: str | None, limit: int
     return Page([document for document, _ in shown], lambda number: shown[number][1], lambda: last, len(wanted) > limit)
 
 
-def _sort_key(document: Document, sort: Sequence[Field], paths: list[Path]) -> str:
+def _sort_key(document: Match, sort: Sequence[Field], paths: list[Path]) -> str:
     values = [(at(document.state, path), field.descending) for path, field in zip(paths, sort, strict=True)]
     return encode_key(values) + str(at(document.state, BY_ID))
 
 
-def _show(document: Document, fields: list[Path] | None) -> bytes:
+def _show(document: Match, fields: list[Path] | None) -> bytes:
     """Return an item in JSON, as it is stored or, with `fields`, only these parts of its data."""
     text: str | None = (document.state or {}).get(SHOWN)
     if text is not None and fields is None:

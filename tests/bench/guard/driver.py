@@ -84,6 +84,5 @@ class DrivenStore(MemoryStore):
 
 
 def stored(document: Document) -> bytes:
-    """Return an object as a search finds it in MongoDB."""
-    found = {"_id": document.id, "version": document.version, "schema": document.schema, "state": document.state}
-    return bson.encode(found)
+    """Return an object as a search for parts of states finds it in MongoDB."""
+    return bson.encode({"_id": document.id, "schema": document.schema, "state": document.state})

@@ -39,19 +39,33 @@ class FairShare:
 
         Raises `deadline-exceeded` if `waits_until` has passed by then.
         """
-        loop, asked = asyncio.get_running_loop(), perf_counter()
-        turn = loop.create_future()
+        if not self._free or caller in self._waiting or self._running[caller] >= self._limit - 1:
+            await self._wait(caller)
+        else:
+            self._enter(caller)
+        try:
+            if asyncio.get_running_loop().time() > waits_until.get():
+                raise Failure("deadline-exceeded", "the deadline passed while the search was waiting for its turn")
+            return await operation()
+        finally:
+            self._leave(caller)
+
+    async def _wait(self, caller: str) -> None:
+        """Return when the caller's turn has come."""
+        asked, turn = perf_counter(), asyncio.get_running_loop().create_future()
         self._waiting.setdefault(caller, deque()).append(turn)
         self._admit()
         try:
             await turn
-            note_wait("its turn among the searches", perf_counter() - asked)
-            if loop.time() > waits_until.get():
-                raise Failure("deadline-exceeded", "the deadline passed while the search was waiting for its turn")
-            return await operation()
-        finally:
+        except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._leave(caller)
+            raise
+        note_wait("its turn among the searches", perf_counter() - asked)
+
+    def _enter(self, caller: str) -> None:
+        self._running[caller] += 1
+        self._free -= 1
 
     def _admit(self) -> None:
         while self._free and (caller := self._next_caller()) is not None:
@@ -61,8 +75,7 @@ class FairShare:
                 self._waiting[caller] = queue
             if not turn.done():
                 turn.set_result(None)
-                self._running[caller] += 1
-                self._free -= 1
+                self._enter(caller)
 
     def _next_caller(self) -> str | None:
         return next((caller for caller in self._waiting if self._running[caller] < self._limit - 1), None)

@@ -9,7 +9,7 @@ import msgspec
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.store.conditions import Path, at
-from aidevos.durable.store.port import Document, Find
+from aidevos.durable.store.port import Find, Match
 
 CURSOR_LIMIT = 4096
 
@@ -24,7 +24,7 @@ class _Position(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 _positions = msgspec.json.Decoder(_Position)
 
 
-def encode_cursor(wanted: Find, last: Document) -> str:
+def encode_cursor(wanted: Find, last: Match) -> str:
     """Return the cursor that continues a search after a document."""
     value = at(last.state, wanted.order or ())
     position = [wanted.order, wanted.descending, value, last.id]

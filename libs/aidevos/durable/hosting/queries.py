@@ -32,7 +32,7 @@ from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.router import check_allowed
 from aidevos.durable.store.conditions import EVERYTHING
-from aidevos.durable.store.port import PAGE_BYTES, Document, Store, StoreError
+from aidevos.durable.store.port import PAGE_BYTES, Match, Store, StoreError
 from aidevos.durable.turns.activation import describe
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
@@ -258,7 +258,7 @@ def _check_limit(limit: int, field: str) -> None:
         raise Failure("invalid", f"the limit must be from 1 to {LIST_LIMIT}", field=field)
 
 
-def _continues(documents: Sequence[Document], items: Sequence[object], size: int) -> bool:
+def _continues(documents: Sequence[Match], items: Sequence[object], size: int) -> bool:
     """Return True if there may be objects after the shown items: the search found more, or stopped at `size` bytes."""
     return len(documents) > len(items) or sum(document.size for document in documents) >= size
 

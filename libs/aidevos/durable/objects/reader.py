@@ -10,7 +10,7 @@ from aidevos.durable.base.fair_share import FairShare
 from aidevos.durable.client.client import ObjectCaller, send_query
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.store.conditions import Condition
-from aidevos.durable.store.port import VIEW_BYTES, Document, Find, Store
+from aidevos.durable.store.port import VIEW_BYTES, Document, Find, Match, Store
 from aidevos.observability.slow_log import waiting
 from aidevos.security.permissions import Principal
 
@@ -48,7 +48,7 @@ class Reader:
         self._check_schemas(type, existing.values())
         return existing
 
-    async def find(self, type: str, wanted: Find) -> list[Document]:
+    async def find(self, type: str, wanted: Find) -> Sequence[Match]:
         """Return existing objects by their states.
 
         Raises `too-slow` if the time limit is exceeded, and `too-large` for more than `VIEW_BYTES` bytes unless the
@@ -70,7 +70,7 @@ class Reader:
         """Ask another view or a search, on behalf of this service, and return its decoded answer. Raises `Failure`."""
         return await send_query(self._client, type, view, args)
 
-    def _check_schemas(self, type: str, documents: Iterable[Document]) -> None:
+    def _check_schemas(self, type: str, documents: Iterable[Match]) -> None:
         known = self._types.get(type)
         if known is not None:
             for schema in {document.schema for document in documents}:

@@ -156,7 +156,7 @@ class MemoryStore:
         shown = [_document(id, document | HIDDEN) for (_, id), document in found[: wanted.limit]]
         if wanted.only is not None:
             for document in shown:
-                document.state = _select_paths(document.state or {}, wanted.only)
+                document.version, document.state = 0, _select_paths(document.state or {}, wanted.only)
         return _take_up_to(wanted.size, shown)
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:

@@ -53,6 +53,7 @@ from aidevos.durable.store.port import (
     CommitPoint,
     Document,
     Find,
+    Match,
     Outcome,
     StoreError,
     Unfenced,
@@ -220,13 +221,13 @@ class MongoStore:
         found, shown_at = await self._run_apart(read, WRITE_TIMEOUT_MS)
         return [_document(each, length) for each, length in await self._decode(_up_to(size, found))], shown_at
 
-    async def find(self, type: str, wanted: Find) -> list[Document]:
+    async def find(self, type: str, wanted: Find) -> Sequence[Match]:
         clauses = _live(compile_condition(wanted.where))
         path = field(wanted.order) if wanted.order is not None else None
         if wanted.after is not None:
             clauses += _positions_after(path, wanted.after, "lt" if wanted.descending else "gt")
         direction = -1 if wanted.descending else 1
-        return await self._search(
+        found = await self._find_apart(
             f"obj_{type}",
             all_of(clauses) if len(clauses) > 1 else clauses[0],
             wanted.limit,
@@ -234,8 +235,9 @@ class MongoStore:
             wanted.size,
             sort={name: direction for name in (path, "_id") if name is not None},
             projection=_projection(wanted.only),
-            make=None if wanted.only is None else _part_of_document,
         )
+        make = _document if wanted.only is None else _match
+        return [make(each, size) for each, size in found]
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         counted = all_of(_live(compile_condition(where)))
@@ -394,19 +396,22 @@ class MongoStore:
         return first
 
     async def _search(
+        self, name: str, wanted: dict[str, Any], limit: int, *, size: int | None = None, **options: dict[str, Any]
+    ) -> list[Document]:
+        found = await self._find_apart(name, wanted, limit, None, size, **options)
+        return [_document(each, length) for each, length in found]
+
+    async def _find_apart(
         self,
         name: str,
         wanted: dict[str, Any],
         limit: int,
         within: int | None = None,
         size: int | None = None,
-        make: Callable[[dict[str, Any], int], Document] | None = None,
         **options: dict[str, Any],
-    ) -> list[Document]:
-        """Find documents without holding up commits and claims."""
-        found = await self._find(name, wanted, limit, within, size, self._room, **options)
-        make = make or _document
-        return [make(each, size) for each, size in await self._decode(found)]
+    ) -> list[tuple[dict[str, Any], int]]:
+        """Find documents, with their sizes, without holding up commits and claims."""
+        return await self._decode(await self._find(name, wanted, limit, within, size, self._room, **options))
 
     async def _decode(self, found: list[Found]) -> list[tuple[dict[str, Any], int]]:
         if not found or isinstance(found[0][0], dict):
@@ -502,7 +507,7 @@ def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
     if only is None:
         return {"replies": False, "history": False, "outbox": False, "alarms": False}
     outer = [path for path in only if not any(path[: len(other)] == other for other in only if len(other) < len(path))]
-    return {"version": True, "schema": True} | {field(path): True for path in outer}
+    return {"schema": True} | {field(path): True for path in outer}
 
 
 def _live(wanted: dict[str, Any]) -> list[dict[str, Any]]:
@@ -565,7 +570,6 @@ def _document(found: dict[str, Any], size: int) -> Document:
     return Document(id=found["_id"], size=size, **{name: found[name] for name in found if name in FIELDS})
 
 
-def _part_of_document(found: dict[str, Any], size: int) -> Document:
+def _match(found: dict[str, Any], size: int) -> Match:
     """Return what a search for parts of states has found, which takes a tenth of the time of a whole document."""
-    version, schema = found.get("version", 0), found.get("schema", 1)
-    return Document(id=found["_id"], size=size, version=version, schema=schema, state=found.get("state"))
+    return Match(found["_id"], found.get("state"), found.get("schema", 1), size)

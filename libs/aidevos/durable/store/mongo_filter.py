@@ -8,7 +8,7 @@ lists implicitly; each compiled condition therefore excludes lists on its path, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache, singledispatch
 from typing import Any, TypeAlias
 
@@ -63,24 +63,24 @@ def all_of(filters: Iterable[Filter]) -> Filter:
     """
     merged: Filter = {}
     separate: list[Filter] = []
-    for clause in _flatten(filters):
-        ((name, test),) = clause.items()
-        known = merged.get(name, {})
-        if name.startswith("$") or any(known.get(operator, test[operator]) is not test[operator] for operator in test):
-            separate.append(clause)
-        else:
-            merged[name] = known | test
-    return merged | ({"$and": separate} if separate else {})
+    _merge(filters, merged, separate)
+    return merged | {"$and": separate} if separate else merged
 
 
-def _flatten(filters: Iterable[Filter]) -> Iterator[Filter]:
-    """Yield the same clauses one by one, each with a single field or operator, without any `$and`."""
+def _merge(filters: Iterable[Filter], merged: Filter, separate: list[Filter]) -> None:
+    """Add the clauses to `merged`, by field, or to `separate`, each with a single field or operator, without `$and`."""
     for each in filters:
         for name, test in each.items():
             if name == "$and":
-                yield from _flatten(test)
+                _merge(test, merged, separate)
+            elif name.startswith("$"):
+                separate.append({name: test})
+            elif name not in merged:
+                merged[name] = test
+            elif any(merged[name].get(operator, test[operator]) is not test[operator] for operator in test):
+                separate.append({name: test})
             else:
-                yield {name: test}
+                merged[name] = merged[name] | test
 
 
 def _maps_above(path: Path) -> list[str]:

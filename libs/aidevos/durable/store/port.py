@@ -25,22 +25,28 @@ PAGE_BYTES = 8 * 1024 * 1024
 VIEW_BYTES = 32 * 1024 * 1024
 
 
-class Document(msgspec.Struct, kw_only=True):
+class Match(msgspec.Struct):
+    """An object that a search has found. `size` is that of its document in bytes."""
+
+    id: str
+    state: dict[str, Any] | None = None
+    schema: int = 1
+    size: int = 0
+    version: int = 0
+
+
+class Document(Match, kw_only=True):
     """An object in the store.
 
     `deleted` is set on a tombstone, and on a document that a claim has created and no commit has filled yet.
     """
 
-    id: str
     owner: str | None = None
     epoch: int = 0
     # The number of claims and commits so far.
     turn: int = 0
     commit: str | None = None
-    version: int = 0
     partition: int = 0
-    schema: int = 1
-    state: dict[str, Any] | None = None
     replies: dict[str, Any] = msgspec.field(default_factory=dict)
     archived: bool = False
     history: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -52,8 +58,6 @@ class Document(msgspec.Struct, kw_only=True):
     made_at: datetime | None = None
     project: str | None = None
     updated_at: datetime | None = None
-    # The size in bytes, set by searches.
-    size: int = 0
 
     @property
     def exists(self) -> bool:
@@ -100,7 +104,7 @@ class Find(NamedTuple):
     The result is sorted by the value at the path `order`, then by ID; without `order`, by ID alone. The values at
     `order` must be all numbers or all text. `after` is the (value, ID) of the last object seen. `within` is the time
     limit in milliseconds. With `size`, the search stops soon after it has found that many bytes. With `only`, the
-    states contain only these paths.
+    states contain only these paths, and the versions are left out.
     """
 
     where: Condition
@@ -213,8 +217,8 @@ class Store(Protocol):
         Raises `too-slow` after `within` milliseconds.
         """
 
-    async def find(self, type: str, wanted: Find) -> list[Document]:
-        """Return existing objects by their states, with the same fields as `list_page`.
+    async def find(self, type: str, wanted: Find) -> Sequence[Match]:
+        """Return existing objects by their states.
 
         Raises `too-slow` when the time limit is exceeded.
         """

@@ -33,7 +33,7 @@ class Limits(NamedTuple):
     turn_deadline: float = 30.0
     idle_after: float = 300.0
     memory: int = 512 * 1024 * 1024
-    searches: int = 4
+    searches: int = 16
     default_deadline: float = 10.0
     max_deadline: float = 300.0
 
