@@ -245,6 +245,14 @@ async def test_a_page_stops_at_its_size_and_can_leave_out_the_states(store: Any)
     assert [(item.id, item.state) for item in shown] == [("a", None), ("b", None), ("c", None)]
 
 
+async def test_a_search_for_parts_finds_only_them(store: Any) -> None:
+    await claimed(store, "a")
+    await store.commit("thing", [change("a", version=3, state={"text": "x", "inner": {"kept": 1, "left": 2}})])
+    (found,) = await store.find("thing", Find(EVERYTHING, 1, only=(("inner", "kept"),)))
+    assert (found.id, found.state, found.version) == ("a", {"inner": {"kept": 1}}, 0)
+    assert found.size > 0
+
+
 async def test_objects_with_something_to_send_are_found_until_it_is_sent(store: Any) -> None:
     await claimed(store, "a", "b", "c")
     await store.commit("thing", [change("a", relay=True), change("b"), tombstone("c", relay=True)])
