@@ -22,7 +22,7 @@ from services.data_storage import values
 from services.data_storage.cursors import Cursors
 from services.data_storage.find import Finder
 from services.data_storage.item import ItemDO
-from services.data_storage.item_state import ItemState
+from services.data_storage.item_state import ItemState, render
 from services.data_storage.keys import compute_index_keys
 from services.data_storage.terms import Index, Terms
 from tests.support.searches import Commands
@@ -89,6 +89,8 @@ def document(incarnation: str, number: int) -> dict[str, Any]:
         data=values.encode(data),
         keys=compute_index_keys(INDEXES, data, id),
     )
+    if number % 500:  # the others are as an earlier version of the service has left them
+        state.shown = render(state, 1, values.to_json(state.data))
     now = datetime.now(UTC)
     stored = {"_id": f"{incarnation}{id}", "created_at": now, "made_at": now, "updated_at": now, "version": 1}
     return stored | {"state": msgspec.to_builtins(state)}
