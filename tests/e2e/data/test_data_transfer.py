@@ -55,11 +55,14 @@ def copy(world: World, name: str, count: int) -> None:
         for bookkeeping in ("outbox", "relay", "replies"):
             first.pop(bookkeeping, None)
         for begin in range(1, count, 1000):
-            numbers = range(begin, min(count, begin + 1000))
-            items.insert_many(
-                first | {"_id": item_object(name, f"{n:06}"), "state": first["state"] | {"item": f"{n:06}"}}
-                for n in numbers
-            )
+            ids = (f"{number:06}" for number in range(begin, min(count, begin + 1000)))
+            items.insert_many(_rename(first, name, id) for id in ids)
+
+
+def _rename(item: dict[str, Any], name: str, id: str) -> dict[str, Any]:
+    """Return the document of an item of a collection with another ID, also in its JSON."""
+    shown = item["state"]["shown"].replace(f"{0:06}", id, 1)
+    return item | {"_id": item_object(name, id), "state": item["state"] | {"item": id, "shown": shown}}
 
 
 @contextmanager
