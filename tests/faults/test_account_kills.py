@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Iterator
 
 import httpx2
 import pytest
 
 from tests.support.http import http_client
 from tests.support.kits import repeats
-from tests.support.servers import Servers, drop_database
-from tests.support.world import World, running, wait_ready
+from tests.support.world import World, wait_ready
 
 ROUNDS = repeats(6)
 NEWCOMERS = 8
@@ -24,11 +22,9 @@ BUSY = 0.6
 
 
 @pytest.fixture
-def world(servers: Servers) -> Iterator[World]:
-    name = f"test_{secrets.token_hex(8)}"
-    with running(servers, name) as world:
-        yield world
-    drop_database(servers.mongo_url, name)
+def prefix() -> str:
+    """Return what the names of this test's users begin with."""
+    return f"n{secrets.token_hex(4)}"
 
 
 async def register(http: httpx2.AsyncClient, name: str, password: str, headers: dict[str, str] | None = None) -> int:
@@ -50,13 +46,13 @@ async def patient_login(http: httpx2.AsyncClient, name: str, password: str) -> i
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("service", ["authentication", "user_management"])
 async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_orphan(
-    world: World, service: str
+    world: World, service: str, prefix: str
 ) -> None:
     names: list[str] = []
     passwords: dict[str, str] = {}
     async with http_client(base_url=world.url, timeout=60) as http:
         for round in range(ROUNDS):
-            newcomers = [f"user{round}x{number}" for number in range(NEWCOMERS)]
+            newcomers = [f"{prefix}r{round}x{number}" for number in range(NEWCOMERS)]
             known = random.sample(names, min(4, len(names)))
             registering = [
                 asyncio.create_task(register(http, name, f"first password of {name}", random.choice((None, IMPATIENT))))
@@ -80,7 +76,7 @@ async def test_no_kill_loses_a_name_an_acknowledged_registration_or_leaves_an_or
             patient_login(http, each, passwords[name]) for name in names for each in (name, f"{name}@example.org")
         ]
         assert set(await asyncio.gather(*logins)) == {200}
-        assert sorted(await everyone(world, http)) == sorted(names)
+        assert sorted(await everyone(world, http, prefix)) == sorted(names)
 
 
 async def settled(http: httpx2.AsyncClient, name: str, *, acknowledged: bool) -> str:
@@ -95,8 +91,8 @@ async def settled(http: httpx2.AsyncClient, name: str, *, acknowledged: bool) ->
     return first
 
 
-async def everyone(world: World, http: httpx2.AsyncClient) -> list[str]:
-    """Return the usernames of all users except the administrator."""
-    query = {"role": "user", "limit": "200"}
+async def everyone(world: World, http: httpx2.AsyncClient, prefix: str) -> list[str]:
+    """Return the usernames of all users that begin like this."""
+    query = {"q": prefix, "role": "user", "limit": "200"}
     answer = await http.get("/users", params=query, headers={"Authorization": world.admin})
     return [user["username"] for user in answer.json()["items"]]

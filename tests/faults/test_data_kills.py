@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -18,8 +18,7 @@ import pytest
 from tests.support.data_collections import headers_of
 from tests.support.http import http_client
 from tests.support.kits import repeats
-from tests.support.servers import Servers, drop_database
-from tests.support.world import World, running, wait_ready
+from tests.support.world import World, wait_ready
 
 ROUNDS = repeats(5)
 WRITERS = 12
@@ -29,12 +28,8 @@ BUSY = 0.8
 
 
 @pytest.fixture
-def world(servers: Servers) -> Iterator[World]:
-    name = f"test_{secrets.token_hex(8)}"
-    with running(servers, name) as world:
-        yield world
-    servers.heal()
-    drop_database(servers.mongo_url, name)
+def collection() -> str:
+    return f"/c{secrets.token_hex(8)}"
 
 
 class Writer:
@@ -89,13 +84,13 @@ class Writer:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("victim", ["data_storage", "mongod"])
 async def test_no_kill_gives_a_value_to_two_items_loses_a_write_or_leaves_a_value_to_nobody(
-    world: World, victim: str
+    world: World, victim: str, collection: str
 ) -> None:
     kill: Callable[[], None] = world.servers.mongo.restart if victim == "mongod" else lambda: world.restart(victim)
     ada = headers_of(world, "ada")
     async with http_client(base_url=f"{world.url}/data/collections", timeout=60) as http:
-        assert (await http.put("/c", headers=ada, json={"unique": ["value"]})).status_code == 201
-        writers = [Writer(http, f"/c/w{number}", ada) for number in range(WRITERS)]
+        assert (await http.put(collection, headers=ada, json={"unique": ["value"]})).status_code == 201
+        writers = [Writer(http, f"{collection}/w{number}", ada) for number in range(WRITERS)]
         goal = 0
         for _ in range(ROUNDS):
             enough = asyncio.Event()
@@ -112,11 +107,11 @@ async def test_no_kill_gives_a_value_to_two_items_loses_a_write_or_leaves_a_valu
             await asyncio.to_thread(wait_ready, world.url, [])
             for writer in writers:
                 await writer.look()
-            taken = await values(http, ada)
+            taken = await values(http, collection, ada)
             assert sorted(taken) == sorted(data["value"] for data in known(writers))
             assert len(taken) == len(set(taken))
         for value in VALUES:
-            wanted = await http.post("/c", headers=ada, json={"data": {"value": value}})
+            wanted = await http.post(collection, headers=ada, json={"data": {"value": value}})
             assert wanted.status_code == (409 if value in taken else 201), wanted.text
 
 
@@ -124,6 +119,6 @@ def known(writers: list[Writer]) -> list[Any]:
     return [writer.possible[0] for writer in writers if writer.possible[0] is not None]
 
 
-async def values(http: httpx2.AsyncClient, headers: dict[str, str]) -> list[str]:
-    page = (await http.get("/c", headers=headers, params={"limit": "500"})).json()
+async def values(http: httpx2.AsyncClient, collection: str, headers: dict[str, str]) -> list[str]:
+    page = (await http.get(collection, headers=headers, params={"limit": "500"})).json()
     return [item["data"]["value"] for item in page["items"]]

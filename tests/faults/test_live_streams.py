@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx2
 import nats
@@ -13,29 +13,14 @@ import pytest
 
 from tests.support.http import http_client
 from tests.support.kits import repeats
-from tests.support.servers import Servers, drop_database
 from tests.support.sse import Source
-from tests.support.world import NatsEntryPoint, World, running, wait_ready
+from tests.support.world import NatsEntryPoint, World, wait_ready
 
 READERS = 60
 KILLS = repeats(3)
 MESSAGES = 100 * KILLS
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(params=["jetstream", "rabbitmq"])
-def world(request: pytest.FixtureRequest, servers: Servers) -> Iterator[World]:
-    url = ""
-    if request.param == "rabbitmq":
-        rabbitmq = request.getfixturevalue("rabbitmq")
-        rabbitmq.start()
-        url = rabbitmq.url
-    name = f"test_{secrets.token_hex(8)}"
-    servers.heal()
-    with running(servers, name, event_bus_url=url) as world:
-        yield world
-    drop_database(servers.mongo_url, name)
 
 
 @pytest.fixture
@@ -79,6 +64,7 @@ class Wanderer:
         return source.done or len(source.shown) >= missing
 
 
+@pytest.mark.parametrize("world", ["jetstream", "rabbitmq"], indirect=True)
 async def test_readers_miss_nothing_while_they_reconnect_and_the_gateway_is_killed(
     world: World, door: NatsEntryPoint
 ) -> None:

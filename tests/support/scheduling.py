@@ -10,7 +10,7 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 # The folders whose `world` fixture runs the shared services.
-SHARED_SERVICES = ("tests/e2e", "tests/e2e/console")
+SHARED_SERVICES = ("tests/e2e", "tests/e2e/console", "tests/faults")
 # A test with a larger timeout, in seconds, counts as long.
 LONG = 120
 # The folder of tests that use servers but no services: they wait for servers and for promised times.
