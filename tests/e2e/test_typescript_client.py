@@ -42,6 +42,12 @@ def username(world: World) -> str:
 
 
 @pytest.fixture(scope="module")
+def bundled() -> None:
+    """Build the client's modules."""
+    bundle()
+
+
+@pytest.fixture(scope="module")
 def browser(world: World, browsers: Browsers) -> Iterator[Remote]:
     opened = browsers.open()
     opened.set_script_timeout(60)
@@ -53,8 +59,8 @@ def browser(world: World, browsers: Browsers) -> Iterator[Remote]:
 def run(world: World, browser: Remote) -> Callable[..., Any]:
     """Open a page of the gateway in a new browser, and return a function that runs scripts there."""
     forget(browser)
-    # The page's own policy lets it load the client and call the gateway.
-    browser.get(f"{world.url}/docs")
+    # The page's own policy lets it load the client and call the gateway. It is a small one, which loads fast.
+    browser.get(f"{world.url}/examples/chat")
 
     def run(function: str, *arguments: Any) -> Any:
         found = browser.execute_async_script(SCRIPT % function, *arguments)
@@ -64,8 +70,8 @@ def run(world: World, browser: Remote) -> Callable[..., Any]:
     return run
 
 
+@pytest.mark.usefixtures("bundled")
 def test_the_client_works_in_node(world: World, username: str) -> None:
-    bundle()
     own = {"AIDEVOS_URL": world.url, "AIDEVOS_TOKEN": world.admin.removeprefix("Bearer ")}
     environment = {**os.environ, **own, "USERNAME": username, "PASSWORD": PASSWORD}
     ended = subprocess.run(["npm", "test"], cwd=SOURCE, env=environment, capture_output=True, text=True, timeout=200)
@@ -147,12 +153,12 @@ def test_a_page_with_a_token_sends_no_cookies(run: Callable[..., Any], world: Wo
     assert value == 1
 
 
+@pytest.mark.usefixtures("bundled")
 def test_hooks_show_what_is_there_and_what_changes(
     run: Callable[..., Any], browser: Remote, username: str, tmp_path: Path
 ) -> None:
     page = tmp_path / "hooks.js"
     line = ["npx", "esbuild", "test/hooks.js", "--bundle", "--minify", "--log-level=warning", f"--outfile={page}"]
-    bundle()
     subprocess.run(line, cwd=SOURCE, check=True, timeout=60)
     name = f"c{secrets.token_hex(6)}"
     run(
