@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.support.servers import Servers, drop_database
-from tests.support.world import World, running, wait_ready
+from tests.support.world import ACCOUNTS, World, running, wait_ready
 
 PASSWORD = "wheelbarrow at noon"
 AFFECTED = ("http_gateway", "user_management")
@@ -20,7 +20,7 @@ AFFECTED = ("http_gateway", "user_management")
 @pytest.fixture
 def world(servers: Servers) -> Iterator[World]:
     name = f"test_{secrets.token_hex(8)}"
-    with running(servers, name) as world:
+    with running(servers, name, services=ACCOUNTS) as world:
         yield world
     drop_database(servers.mongo_url, name)
 

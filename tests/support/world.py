@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -36,6 +36,8 @@ SERVICES = (
     "task_worker",
     "http_gateway",
 )
+# Those that accounts need: their keys and webhooks end with them.
+ACCOUNTS = ("authentication", "user_management", "api_gateway", "events", "http_gateway")
 USERS = {"http_gateway": "gateway"}
 WEBHOOKS = {
     # The address at which tests receive webhooks, and the pauses between delivery attempts in seconds.
@@ -86,20 +88,26 @@ def start(
 
 @contextmanager
 def running(
-    servers: Servers, database: str, event_bus_url: str = "", launch: Launch = Program, **accounts: str
+    servers: Servers,
+    database: str,
+    event_bus_url: str = "",
+    launch: Launch = Program,
+    services: Sequence[str] = SERVICES,
+    **accounts: str,
 ) -> Iterator[World]:
-    """Start all services, and yield once they are ready; `accounts` are settings for all but the gateway."""
+    """Start these services, and yield once they are ready; `accounts` are settings for all but the gateway."""
     port = free_port()
     everywhere = {"AIDEVOS_EVENT_BUS_URL": event_bus_url}
 
     def begin(service: str) -> Process:
         user, settings = USERS.get(service, service), accounts
         if service == "http_gateway":
-            settings = {"AIDEVOS_PORT": str(port)}
+            others = ",".join(each for each in services if each != service)
+            settings = {"AIDEVOS_PORT": str(port), "AIDEVOS_SERVICES": others}
         return start(servers, f"services.{service}", user, database, launch, **everywhere, **settings)
 
     accounts = {**UNTHROTTLED, **WEBHOOKS, **accounts}
-    processes = {service: begin(service) for service in SERVICES}
+    processes = {service: begin(service) for service in services}
 
     def restart(service: str) -> None:
         processes[service].kill()
@@ -139,13 +147,18 @@ class Worlds:
         return self._shared
 
     @contextmanager
-    def alone(self, prepare: Callable[[str], None] = lambda database: None, **accounts: str) -> Iterator[World]:
+    def alone(
+        self,
+        prepare: Callable[[str], None] = lambda database: None,
+        services: Sequence[str] = SERVICES,
+        **accounts: str,
+    ) -> Iterator[World]:
         """Start services with their own settings, which the test may break. `prepare` fills their database first."""
         assert not self._alone, "two sets of services would share objects: give each a module of its own"
         self.end()
         self._alone = True
         try:
-            with self._fresh(prepare, **accounts) as world:
+            with self._fresh(prepare, services, **accounts) as world:
                 yield world
         finally:
             self._alone = False
@@ -155,14 +168,19 @@ class Worlds:
         self._stack.close()
 
     @contextmanager
-    def _fresh(self, prepare: Callable[[str], None] = lambda database: None, **accounts: str) -> Iterator[World]:
+    def _fresh(
+        self,
+        prepare: Callable[[str], None] = lambda database: None,
+        services: Sequence[str] = SERVICES,
+        **accounts: str,
+    ) -> Iterator[World]:
         name = f"test_{secrets.token_hex(8)}"
         self._servers.heal()
         # The fixtures that call this may run beside an event loop.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(asyncio.run, _forget_types(self._servers)).result()
         prepare(name)
-        with running(self._servers, name, **accounts) as world:
+        with running(self._servers, name, services=services, **accounts) as world:
             yield world
         self._servers.heal()
         drop_database(self._servers.mongo_url, name)

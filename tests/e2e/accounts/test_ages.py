@@ -11,7 +11,7 @@ import pytest
 
 from aidevos.security.keys import load_ring
 from tests.support.logins import Person, bearer, logged_in, login
-from tests.support.world import World, Worlds
+from tests.support.world import ACCOUNTS, World, Worlds
 
 AGE = 4.0
 
@@ -19,7 +19,7 @@ AGE = 4.0
 @pytest.fixture(scope="module")
 def world(worlds: Worlds) -> Iterator[World]:
     ages = {"AIDEVOS_KEY_NOTICE": str(AGE / 2), "AIDEVOS_KEY_AGE": str(AGE), "AIDEVOS_AUDIT_AGE": str(AGE)}
-    with worlds.alone(**ages) as world:
+    with worlds.alone(services=ACCOUNTS, **ages) as world:
         yield world
 
 

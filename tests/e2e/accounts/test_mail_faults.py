@@ -15,7 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from tests.support.http import http_client
 from tests.support.logins import Person, bearer, logged_in, login
 from tests.support.mails import SmtpServer, token_in
-from tests.support.world import World, Worlds
+from tests.support.world import ACCOUNTS, World, Worlds
 
 OTHER = "another wheelbarrow"
 WITHIN = 20.0
@@ -31,7 +31,8 @@ async def smtp() -> AsyncIterator[SmtpServer]:
 @pytest.fixture
 def world(worlds: Worlds, smtp: SmtpServer) -> Iterator[World]:
     """Start services with a mail server for this test alone."""
-    with worlds.alone(AIDEVOS_SMTP_URL=smtp.url, AIDEVOS_MAIL_FROM="Fleet <fleet@example.org>") as world:
+    mail = {"AIDEVOS_SMTP_URL": smtp.url, "AIDEVOS_MAIL_FROM": "Fleet <fleet@example.org>"}
+    with worlds.alone(services=ACCOUNTS, **mail) as world:
         yield world
 
 
