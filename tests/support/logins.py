@@ -12,6 +12,8 @@ from aidevos.security.fleet_secrets import load_secrets
 from tests.support.world import World
 
 PASSWORD = "wheelbarrow at noon"
+# What services of their own (tests/e2e/accounts/alone) have as settings, in seconds.
+KEY_NOTICE, REFRESH_GRACE = 2.0, 1.0
 
 
 class Person(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import bson
@@ -26,16 +25,9 @@ from tests.support.logins import (
     wait_until_refused,
 )
 from tests.support.users import MERGE_PATCH
-from tests.support.world import NatsEntryPoint, World, Worlds
+from tests.support.world import NatsEntryPoint, World
 
 FULL_NAME, THEME = "Augusta Ada Zzyzx", "quite personal"
-
-
-@pytest.fixture(scope="module")
-def world(worlds: Worlds) -> Iterator[World]:
-    """Start separate services with one administrator."""
-    with worlds.alone() as world:
-        yield world
 
 
 async def erase(http: httpx2.AsyncClient, who: dict[str, str], id: str = "me", **body: str) -> httpx2.Response:
@@ -178,11 +170,13 @@ async def events(world: World, id: str) -> list[tuple[str, str]]:
     """Return the user's events and all others that the stream now holds."""
     connection = await nats.connect(world.servers.nats_url("fleet"))
     js = connection.jetstream()
-    state = (await js.stream_info(subjects.EVENTS_STREAM)).state
-    found = []
-    for sequence in range(state.first_seq, state.last_seq + 1):
-        message = await js.get_msg(subjects.EVENTS_STREAM, sequence)
-        found.append((message.subject or "", (message.data or b"").decode()))
+    last = (await js.stream_info(subjects.EVENTS_STREAM)).state.last_seq
+    everything = await js.subscribe("", stream=subjects.EVENTS_STREAM, ordered_consumer=True)
+    found, sequence = [], 0
+    while sequence < last:
+        message = await everything.next_msg(timeout=15)
+        sequence = message.metadata.sequence.stream
+        found.append((message.subject, message.data.decode()))
     await connection.close()
     return found
 

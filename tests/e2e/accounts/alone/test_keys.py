@@ -6,31 +6,23 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import jwt
-import pytest
 
 from aidevos.contracts.errors import Failure
 from aidevos.security.keys import load_ring
 from tests.support.gateways import another_gateway
 from tests.support.http import http_client
-from tests.support.logins import Person, bearer, login, register
+from tests.support.logins import KEY_NOTICE, Person, bearer, login, register
 from tests.support.paths import ROOT
-from tests.support.world import NatsEntryPoint, World, Worlds, wait_ready
+from tests.support.world import NatsEntryPoint, World, wait_ready
 
-NOTICE = 2.0
 ADA = Person("ada", "ada@example.org")
 WITHIN = 2.0
-
-
-@pytest.fixture(scope="module")
-def world(worlds: Worlds) -> Iterator[World]:
-    with worlds.alone(AIDEVOS_KEY_NOTICE=str(NOTICE)) as world:
-        yield world
 
 
 async def rotate(world: World, *options: str) -> None:
@@ -41,7 +33,7 @@ async def rotate(world: World, *options: str) -> None:
             **os.environ,
             "PYTHONPATH": f"{ROOT / 'libs'}:{ROOT}",
             "AIDEVOS_HOME": str(world.servers.home),
-            "AIDEVOS_KEY_NOTICE": str(NOTICE),
+            "AIDEVOS_KEY_NOTICE": str(KEY_NOTICE),
         },
         stdout=asyncio.subprocess.DEVNULL,
     )
@@ -106,10 +98,10 @@ async def test_no_request_fails_while_keys_are_rotated(
             assert [key["kid"] for key in shown] == [key.id for key in ring]
             waiting = ring[-1]
             assert waiting.id not in signed_with
-            async with asyncio.timeout(NOTICE + 20):
+            async with asyncio.timeout(KEY_NOTICE + 20):
                 while not (waiting.id in signed_with and kid(pair["access_token"]) == waiting.id):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            assert time.time() >= waiting.made_at + NOTICE
+            assert time.time() >= waiting.made_at + KEY_NOTICE
 
     assert len(signed_with) == 3
     assert min(rounds) > 10
