@@ -83,7 +83,10 @@ class RabbitMq:
             "RABBITMQ_DIST_PORT": str(self._peers),
             "ERL_EPMD_PORT": str(self._mapper_port),
             "ERL_EPMD_ADDRESS": HOST,
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            # Schedulers that wait for work don't keep a core busy meanwhile.
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
+                "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
+            ),
             "RABBITMQ_MNESIA_BASE": str(self.home / "data"),
             "RABBITMQ_LOG_BASE": str(self.home / "logs"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.home / "plugins"),
