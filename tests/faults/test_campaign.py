@@ -12,7 +12,7 @@ from tests.support.paths import ROOT
 
 MINUTES = 0.1
 # Longer than that of a long campaign, which leaves the machine no rest.
-PAUSE = 0.15
+PAUSE = 0.4
 
 
 @pytest.mark.servers
