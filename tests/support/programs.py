@@ -20,9 +20,12 @@ from tests.support.wrong_clock import follow_file
 # Every module of the services except `__main__`, and the modules that processes import later.
 IMPORTED = [
     "tests.support.forks",
-    "aidevos.process.serving",
+    "deploy.local.preloaded",
     "aidevos.durable.bus.rabbitmq.bus",
     *(f"services.{file.parent.name}.{file.stem}" for file in ROOT.glob("services/*/*.py") if "__" not in file.stem),
+    "httpcore2",
+    "segno",
+    "truststore",
     "tests.support.host_process",
     "tests.support.fault_objects",
     "tests.support.preloaded",

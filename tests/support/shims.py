@@ -39,11 +39,27 @@ IMPORTED = [
         for file in (ROOT / "libs/aidevos/cli").glob("*.py")
         if file.stem not in ("main", "mcp")
     ),
+    "aidevos.backup.saving",
+    "aidevos.backup.whole_fleet",
+    "aidevos.cli.doctor.checks",
     "aidevos.client",
     "aidevos.pytest_plugin",
     "aidevos.testing",
+    "aidevos.testing.simulated_objects",
     "aidevos.testing.tasks",
+    "anyio._backends._asyncio",
+    "deploy.local.launcher",
+    "deploy.local.preloaded",
+    "httpcore2",
+    "hypothesis.strategies",
     "pytest_asyncio.plugin",
+    "pytest_timeout",
+    "rich.console",
+    "rich.table",
+    "truststore",
+    "typer._adapters",
+    "unittest",
+    "xdist.looponfail",
 ]
 SCRIPT = """\
 #!{base} -IS
