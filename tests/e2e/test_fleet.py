@@ -247,29 +247,23 @@ def test_a_missing_server_is_one_line_that_says_what_to_install(new_fleet: Calla
     assert "AIDEVOS_MONGO_URL" in refused.stderr
 
 
-def test_everything_is_found_again_after_down_and_up(fleet: LocalFleet) -> None:
+def test_down_leaves_no_process_when_the_supervisor_was_killed_and_up_finds_everything_again(
+    fleet: LocalFleet,
+) -> None:
     before = fleet.read()
     with pymongo.MongoClient[dict[str, Any]](before["mongo_url"]) as client:
         client[before["mongo_database"]].scratch.insert_one({"_id": "kept"})
-    down = fleet.aidevos("down")
-    assert down.returncode == 0
-    assert fleet.processes() == []
-    with pytest.raises(SettingsError, match="make up"):
-        fleet_settings(fleet.home, "objects")
-
-    after = fleet.up().read()
-    assert {**after, "processes": None} == {**before, "processes": None}
-    with pymongo.MongoClient[dict[str, Any]](after["mongo_url"]) as client:
-        assert client[after["mongo_database"]].scratch.find_one({"_id": "kept"}) is not None
-
-
-def test_down_leaves_no_process_when_the_supervisor_was_killed(fleet: LocalFleet) -> None:
     os.kill(fleet.supervisor(), signal.SIGKILL)
     assert len(eventually(fleet.processes, 1.0)) >= 4
     assert "make up" in fleet.run("ps").stderr
     down = fleet.aidevos("down")
     assert down.returncode == 0
     assert fleet.processes() == []
+
+    after = fleet.up().read()
+    assert {**after, "processes": None} == {**before, "processes": None}
+    with pymongo.MongoClient[dict[str, Any]](after["mongo_url"]) as client:
+        assert client[after["mongo_database"]].scratch.find_one({"_id": "kept"}) is not None
 
 
 def test_up_replaces_what_a_killed_supervisor_has_left(fleet: LocalFleet) -> None:
@@ -290,10 +284,14 @@ def test_down_ends_what_an_interrupted_up_has_begun(new_fleet: Callable[..., Loc
     assert fleet.processes() == []
 
 
-def test_down_signals_no_process_that_is_not_the_fleets(fleet: LocalFleet) -> None:
+def test_down_ends_all_processes_of_the_fleet_and_signals_no_other(fleet: LocalFleet) -> None:
     """After a reboot, the files name PIDs that now belong to other processes."""
     told, mark = ((fleet.home / name).read_bytes() for name in ("fleet.json", "mark"))
-    fleet.run("down")
+    down = fleet.aidevos("down")
+    assert down.returncode == 0
+    assert fleet.processes() == []
+    with pytest.raises(SettingsError, match="make up"):
+        fleet_settings(fleet.home, "objects")
     with subprocess.Popen(["sleep", "60"]) as stranger:
         for process in (found := json.loads(told))["processes"]:
             process["pid"] = stranger.pid
