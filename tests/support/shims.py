@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -224,8 +225,10 @@ def _run(name: str, arguments: list[str]) -> None:
 
 def _import_all() -> None:
     """Import what the programs import, now or later."""
-    for name in IMPORTED:
-        import_module(name)
+    # Hypothesis warns about trio's random numbers, which nothing here uses.
+    with warnings.catch_warnings(action="ignore"):
+        for name in IMPORTED:
+            import_module(name)
     gc.collect()
     gc.freeze()
 
