@@ -17,6 +17,7 @@ import tests.support.kits  # noqa: F401
 from aidevos.settings import SettingsError
 from tests.support import scheduling
 from tests.support.browser import Browsers
+from tests.support.local_fleet import LocalFleet
 from tests.support.paths import temporary_root
 from tests.support.rabbitmq import RabbitMq
 from tests.support.servers import Servers, drop_database
@@ -29,6 +30,7 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(temporary_root()))
 
 WORLDS = pytest.StashKey[Worlds]()
+FLEET = pytest.StashKey[LocalFleet]()
 
 
 class Startable(Protocol):
@@ -98,6 +100,26 @@ def worlds(request: pytest.FixtureRequest, servers: Servers) -> Iterator[Worlds]
     worlds.end()
 
 
+@pytest.fixture(scope="session")
+def local_fleet() -> Iterator[LocalFleet]:
+    fleet = LocalFleet(AIDEVOS_ACCESS_LOG="true", AIDEVOS_WEBHOOK_NETWORKS="127.0.0.0/8")
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture(scope="module")
+def shared_fleet(pytestconfig: pytest.Config, local_fleet: LocalFleet) -> LocalFleet:
+    """Start a fleet for several modules, with the mark `xdist_group("fleet")`, which one process runs in turn.
+
+    Tests may kill its processes. They leave it up, and as large as it was.
+    """
+    pytestconfig.stash[FLEET] = local_fleet
+    if not local_fleet.is_up():
+        return local_fleet.up()
+    local_fleet.recover()
+    return local_fleet
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need servers, and run the longest first."""
@@ -131,10 +153,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> scheduling.S
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Stop the shared services before a test that uses the servers without them."""
+    """Stop the shared services before a test that uses the servers without them, and the fleet before other modules."""
     needs_them = item.get_closest_marker("servers") is not None
     if WORLDS in item.config.stash and needs_them and "worlds" not in getattr(item, "fixturenames", ()):
         item.config.stash[WORLDS].end()
+    if FLEET in item.config.stash and scheduling.group(item) != "fleet":
+        item.config.stash[FLEET].run("down")
+        del item.config.stash[FLEET]
 
 
 def _new_database(servers: Servers) -> Iterator[str]:

@@ -23,6 +23,7 @@ from tests.support.host_processes import eventually
 from tests.support.http import http_client
 from tests.support.local_fleet import LocalFleet
 
+pytestmark = pytest.mark.xdist_group("fleet")
 TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
 MODULE = f"""
 import logging
@@ -45,12 +46,8 @@ class Till(BaseDurableObject[Sold], type="till"):
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[LocalFleet]:
-    fleet = LocalFleet(AIDEVOS_ACCESS_LOG="true")
-    try:
-        yield fleet.up()
-    finally:
-        fleet.close()
+def fleet(shared_fleet: LocalFleet) -> LocalFleet:
+    return shared_fleet
 
 
 @contextmanager

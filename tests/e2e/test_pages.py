@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from tests.support.local_fleet import LocalFleet
 from tests.support.paths import ROOT
 from tests.support.snippets import OUTPUT, PAGES, Snippet, failures, snippets_of
 
+pytestmark = pytest.mark.xdist_group("fleet")
 FLEET = "the test has a fleet up, and tests/e2e/test_fleet.py runs this"
 # Blocks that don't run, by their first words, and the reasons.
 NOT_RUN = {
@@ -45,15 +45,6 @@ LEAN = (
 SHOWN = ("mermaid", "text", "json", "http", "")
 
 
-@pytest.fixture(scope="module")
-def fleet() -> Iterator[LocalFleet]:
-    running = LocalFleet(AIDEVOS_WEBHOOK_NETWORKS="127.0.0.0/8")
-    try:
-        yield running.up()
-    finally:
-        running.close()
-
-
 def can_run_node() -> bool:
     """Return True if Node is installed and npm reaches its registry."""
     if shutil.which("node") is None or shutil.which("npm") is None:
@@ -69,8 +60,8 @@ def runnable(page: Path, node: bool) -> list[Snippet]:
 
 
 @pytest.mark.timeout(400)
-async def test_every_page_does_and_prints_what_it_says(fleet: LocalFleet, tmp_path: Path) -> None:
-    environment = {**fleet.environment, "AIDEVOS_HOME": str(fleet.home), "PYTEST_ADDOPTS": LEAN}
+async def test_every_page_does_and_prints_what_it_says(shared_fleet: LocalFleet, tmp_path: Path) -> None:
+    environment = {**shared_fleet.environment, "AIDEVOS_HOME": str(shared_fleet.home), "PYTEST_ADDOPTS": LEAN}
     node = can_run_node()
     pages = [runnable(page, node) for page in PAGES]
 

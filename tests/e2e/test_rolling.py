@@ -12,17 +12,16 @@ from deploy.local.programs import SERVICES, STAND_IN
 from tests.support.fleet_load import Load, log_in
 from tests.support.local_fleet import LocalFleet
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("fleet")]
 NAMES = [service.name for service in SERVICES]
 
 
 @pytest.fixture(scope="module")
-def fleet() -> Iterator[LocalFleet]:
-    running = LocalFleet(AIDEVOS_REPLICAS="objects=2")
-    try:
-        yield running.up()
-    finally:
-        running.close()
+def fleet(shared_fleet: LocalFleet) -> Iterator[LocalFleet]:
+    """Give `objects` two processes while these tests run."""
+    shared_fleet.run("scale", "--service", "objects", "--replicas", "2").check_returncode()
+    yield shared_fleet
+    shared_fleet.run("scale", "--service", "objects", "--replicas", "1").check_returncode()
 
 
 def services(fleet: LocalFleet) -> dict[tuple[str, int], int]:
