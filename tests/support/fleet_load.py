@@ -17,7 +17,7 @@ from tests.support.local_fleet import LocalFleet
 
 # Counters that the load increments, and the pause of a client between two requests.
 COUNTERS = 8
-PAUSE = 0.02
+PAUSE = 0.05
 
 
 class Load:
