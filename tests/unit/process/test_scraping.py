@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import uvloop
 
 from aidevos.observability.exposition import OPENMETRICS
 from aidevos.observability.health import Health
@@ -80,6 +81,30 @@ async def test_a_port_that_is_taken_is_passed_over(tmp_path: Path) -> None:
             ((target,),) = targets(tmp_path)
 
     assert target["targets"] != [f"127.0.0.1:{settings.metrics_port}"]
+
+
+def test_a_port_at_which_another_process_listens_first_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bind, first = socket.socket.bind, free_port()
+
+    def bind_too_late(own: socket.socket, address: tuple[str, int]) -> None:
+        bind(own, address)
+        if address[1] == first:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bind(other, address)
+            other.listen()
+
+    async def show() -> str:
+        async with showing(Settings(home=tmp_path, metrics_port=first)):
+            return str(targets(tmp_path)[0][0]["targets"][0])
+
+    monkeypatch.setattr(socket.socket, "bind", bind_too_late)
+    with socket.socket() as other:
+        shown = uvloop.run(show())
+
+    assert shown.startswith("127.0.0.1:")
+    assert shown != f"127.0.0.1:{first}"
 
 
 async def test_with_port_0_nothing_listens_and_nothing_is_measured(tmp_path: Path) -> None:
