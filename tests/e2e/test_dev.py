@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,12 +25,15 @@ from tests.support.gateway_world import eventually
 from tests.support.http import http_client
 from tests.support.local_fleet import LocalFleet
 from tests.support.people import PASSWORD, register
-from tests.support.servers import free_port
 
 pytestmark = pytest.mark.timeout(300)
 # An idle machine needs half a second. Tests share two processors with others.
 SERVED_WITHIN = 60.0
-PAGE_PORT = free_port()
+# Nobody listens there before the page is served, and nobody else finds it free.
+PLACE = socket.socket()
+PLACE.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+PLACE.bind(("127.0.0.1", 0))
+PAGE_PORT = PLACE.getsockname()[1]
 Call = Callable[..., Awaitable[httpx2.Response]]
 CODE = """
 import msgspec

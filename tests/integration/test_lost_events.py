@@ -14,6 +14,7 @@ from nats.aio.client import Client
 
 from aidevos.contracts import subjects
 from aidevos.contracts.fleet_events import FLEET_EVENTS
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.bus.jetstream import JetStreamBus
 from aidevos.durable.bus.port import BusError
@@ -112,8 +113,7 @@ async def test_a_follower_of_a_stream_that_was_made_anew_is_told_and_goes_on(
     await publish(server, "d")
     await until(lambda: "d" in seen)
 
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    await cancel_and_wait([following])
 
 
 async def test_a_follower_whose_consumer_is_gone_is_told(
@@ -152,8 +152,7 @@ async def test_a_new_stream_of_rabbitmq_has_every_event_since_it_was_first_follo
 
     assert gaps == [pytest.approx(began, abs=CLOSE + 3)]
     assert await bus.complete_since(FLEET_EVENTS) == gaps[0]
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    await cancel_and_wait([following])
     await bus.close()
     await connection.close()
 
@@ -170,5 +169,4 @@ async def test_a_follower_whose_consumer_the_server_lost_misses_nothing(bus: Jet
     await publish(server, "missed")
     await until(lambda: "missed" in seen, within=15.0)
 
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
+    await cancel_and_wait([following])

@@ -22,6 +22,7 @@ from aidevos.contracts.rate_limits import DEFAULT
 from aidevos.durable.access.limiter import RateLimited, Verdict
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.base.partitions import Partitions
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.bucket import Bucket
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery import tells
@@ -118,8 +119,7 @@ class World:
         finally:
             if leaves:
                 await owner.leave()
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            await cancel_and_wait([following])
             await owner.close()
             await connection.close()
 

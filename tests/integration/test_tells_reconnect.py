@@ -14,6 +14,7 @@ import nats
 from aidevos.contracts import subjects
 from aidevos.durable.base.clock import SystemClock
 from aidevos.durable.base.partitions import Partitions
+from aidevos.durable.base.tasks import cancel_and_wait
 from aidevos.durable.client.connection import connect
 from aidevos.durable.delivery.tells import Tells
 from aidevos.durable.turns.environment import Limits
@@ -110,8 +111,7 @@ async def test_a_tell_that_was_given_to_a_lost_connection_comes_again(servers: S
             while await router.applied.get() != "second":
                 pass
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await cancel_and_wait([following])
         await tells.close()
         await connection.close()
         await teller.close()
