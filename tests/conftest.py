@@ -158,7 +158,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if WORLDS in item.config.stash and needs_them and "worlds" not in getattr(item, "fixturenames", ()):
         item.config.stash[WORLDS].end()
     if FLEET in item.config.stash and scheduling.group(item) != "fleet":
-        item.config.stash[FLEET].run("down")
+        item.config.stash[FLEET].run("down").check_returncode()
         del item.config.stash[FLEET]
 
 

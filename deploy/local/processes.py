@@ -48,7 +48,7 @@ def find(home: Path) -> list[OwnProcess]:
     candidates = ((pid, _environment(pid)) for pid in numbers)
     # Most processes aren't of the fleet, and a fleet is looked for many times while it ends.
     own = ((pid, entries) for pid, entries in candidates if mark and f"{MARK}={mark}".encode() in entries)
-    return [OwnProcess(pid, _read(GROUP, entries)) for pid, entries in own]
+    return [OwnProcess(pid, _value_of(GROUP, entries)) for pid, entries in own]
 
 
 def end(home: Path, group: str, grace: float) -> bool:
@@ -107,6 +107,7 @@ def _environment(pid: int) -> list[bytes]:
         return []
 
 
-def _read(name: str, entries: list[bytes]) -> str:
+def _value_of(name: str, entries: list[bytes]) -> str:
     start = f"{name}=".encode()
-    return next((entry.removeprefix(start).decode() for entry in entries if entry.startswith(start)), "")
+    value = next((entry.removeprefix(start) for entry in entries if entry.startswith(start)), b"")
+    return value.decode(errors="replace")

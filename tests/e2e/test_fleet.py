@@ -251,8 +251,7 @@ def test_down_leaves_no_process_when_the_supervisor_was_killed_and_up_finds_ever
     fleet: LocalFleet,
 ) -> None:
     before = fleet.read()
-    with pymongo.MongoClient[dict[str, Any]](before["mongo_url"]) as client:
-        client[before["mongo_database"]].scratch.insert_one({"_id": "kept"})
+    scratch_of(before).insert_one({"_id": "kept after a kill"})
     os.kill(fleet.supervisor(), signal.SIGKILL)
     assert len(eventually(fleet.processes, 1.0)) >= 4
     assert "make up" in fleet.run("ps").stderr
@@ -262,8 +261,7 @@ def test_down_leaves_no_process_when_the_supervisor_was_killed_and_up_finds_ever
 
     after = fleet.up().read()
     assert {**after, "processes": None} == {**before, "processes": None}
-    with pymongo.MongoClient[dict[str, Any]](after["mongo_url"]) as client:
-        assert client[after["mongo_database"]].scratch.find_one({"_id": "kept"}) is not None
+    assert scratch_of(after).find_one({"_id": "kept after a kill"}) is not None
 
 
 def test_up_replaces_what_a_killed_supervisor_has_left(fleet: LocalFleet) -> None:
@@ -286,6 +284,7 @@ def test_down_ends_what_an_interrupted_up_has_begun(new_fleet: Callable[..., Loc
 
 def test_down_ends_all_processes_of_the_fleet_and_signals_no_other(fleet: LocalFleet) -> None:
     """After a reboot, the files name PIDs that now belong to other processes."""
+    scratch_of(fleet.read()).insert_one({"_id": "kept"})
     told, mark = ((fleet.home / name).read_bytes() for name in ("fleet.json", "mark"))
     down = fleet.aidevos("down")
     assert down.returncode == 0
@@ -303,6 +302,13 @@ def test_down_ends_all_processes_of_the_fleet_and_signals_no_other(fleet: LocalF
         assert "No fleet is up" in down.stdout
         assert stranger.poll() is None
         stranger.kill()
+
+    assert scratch_of(fleet.up().read()).find_one({"_id": "kept"}) is not None
+
+
+def scratch_of(told: Any) -> Any:
+    """Return a collection of the test's own in the database of a fleet."""
+    return pymongo.MongoClient[dict[str, Any]](told["mongo_url"])[told["mongo_database"]].scratch
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 from pymongo.monitoring import CommandListener
 
 from aidevos.durable.store.conditions import EVERYTHING
-from aidevos.durable.store.mongo import CHUNK, MongoStore
-from aidevos.durable.store.port import Find
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import FEW, Find
 from aidevos.testing import ObjectKit
 from tests.support.objects import Tally
 from tests.support.servers import Servers
@@ -75,8 +75,8 @@ async def test_every_read_asks_for_what_a_majority_has(servers: Servers, databas
     commands = Commands()
     store = MongoStore(servers.mongo_url, database, listeners=[commands])
     async with ObjectKit(Tally, store=store) as kit:
-        await asyncio.gather(*(kit.call("tally", f"o{number}", "add") for number in range(CHUNK + 1)))
-        for limit in (1, CHUNK + 1):
+        await asyncio.gather(*(kit.call("tally", f"o{number}", "add") for number in range(FEW + 1)))
+        for limit in (1, FEW + 1):
             await store.list_page("tally", "", limit)
             await store.find("tally", Find(EVERYTHING, limit))
             await store.list_pending("tally", range(64), "", limit)

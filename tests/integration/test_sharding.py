@@ -16,8 +16,8 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import EVERYTHING, Compare
-from aidevos.durable.store.mongo import CHUNK, MongoStore
-from aidevos.durable.store.port import Claim, Commit, CommitPoint, Find, Outcome, Store
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import FEW, Claim, Commit, CommitPoint, Find, Outcome, Store
 from tests.support.servers import Servers
 
 ONE, THOSE, ALL = "the shard of the document", "the shards of these documents", "all shards"
@@ -111,7 +111,7 @@ def target_of(line: str) -> str:
 
 def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
     """Return calls of each method with everything that changes its commands, in the order in which they apply."""
-    many = [f"id{number:03}" for number in range(CHUNK + 1)]
+    many = [f"id{number:03}" for number in range(FEW + 1)]
     state = {"state": codec.Encoded(codec.encode({"name": "x" * 100})), "project": "p"}
     gone = {"deleted": NOW, "history.first": 1}
     named = Compare(("name",), "eq", "x" * 100)
@@ -126,12 +126,12 @@ def calls(store: MongoStore) -> list[tuple[str, Awaitable[Any]]]:
         ("read", store.read("thing", many)),
         ("read", store.read("thing", many[:1])),
         ("list_page", store.list_page("thing", "", 1)),
-        ("list_page", store.list_page("thing", "a", CHUNK + 1, "p", with_state=False)),
-        ("read_moment", store.read_moment("thing", named, "a", CHUNK + 1, "p", size=100)),
+        ("list_page", store.list_page("thing", "a", FEW + 1, "p", with_state=False)),
+        ("read_moment", store.read_moment("thing", named, "a", FEW + 1, "p", size=100)),
         ("read_moment", store.read_moment("thing", EVERYTHING, "", 200, size=1_000_000)),
         ("count_in_project", store.count_in_project("thing", "p")),
         ("find", store.find("thing", Find(named, 1))),
-        ("find", store.find("thing", Find(EVERYTHING, 200, ("name",), after=("a", "a"), size=CHUNK * 500))),
+        ("find", store.find("thing", Find(EVERYTHING, 200, ("name",), after=("a", "a"), size=FEW * 500))),
         ("find", store.find("thing", Find(EVERYTHING, 200, size=100))),
         ("count", store.count("thing", named)),
         ("list_pending", store.list_pending("thing", [0], "", 1)),

@@ -13,8 +13,8 @@ import pytest
 from motor.frameworks.asyncio import max_workers, run_on_executor
 
 from aidevos.durable.store.conditions import EVERYTHING
-from aidevos.durable.store.mongo import CHUNK, MongoStore
-from aidevos.durable.store.port import Find
+from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.port import FEW, Find
 from aidevos.testing import ObjectKit
 from tests.support.kits import quiet
 from tests.support.objects import Tally
@@ -38,13 +38,13 @@ async def test_slow_searches_for_many_objects_hold_up_neither_a_commit_nor_a_sea
     async with ObjectKit(Tally, store=store) as kit:
         await kit.call("tally", "a", "add")
         monkeypatch.setattr(store, "_batches", search_slowly)
-        many = Find(EVERYTHING, CHUNK + 1)
+        many = Find(EVERYTHING, FEW + 1)
         searches = [asyncio.ensure_future(store.find("tally", many)) for _ in range(2 * max_workers)]
         await quiet()
         assert threads == max_workers // 2
         began = time.perf_counter()
         await kit.call("tally", "a", "add")
-        assert [found.id for found in await store.find("tally", Find(EVERYTHING, CHUNK))] == ["a"]
+        assert [found.id for found in await store.find("tally", Find(EVERYTHING, FEW))] == ["a"]
         assert time.perf_counter() - began < SLOW / 2
         for search in searches:
             search.cancel()

@@ -88,8 +88,10 @@ class LocalFleet:
 
     def close(self) -> None:
         """Kill all processes. How a fleet ends in an orderly way has tests of its own."""
+        end = time.monotonic() + 10
         # A supervisor that still lives may start a program again.
         while pids := self.processes():
+            assert time.monotonic() < end, f"these processes can't be killed: {pids}"
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

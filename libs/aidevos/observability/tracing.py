@@ -175,12 +175,13 @@ class Segment(TraceContext, eq=False, kw_only=True):
         `refused` is a failure that the caller has to answer for. Of those, fewer are recorded.
         """
         self.open = False
+        calls, self._calls = self._calls, []
         if self.sampled:
             return True
         if not (slow or failed or refused or self.failed) or not self._recorder.admit(important=slow or failed):
             return False
         self.sampled = True
-        for call in self._calls:
+        for call in calls:
             self._export(call)
         return True
 

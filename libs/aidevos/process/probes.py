@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -45,9 +44,11 @@ async def open_metrics_port(settings: Settings, health: Health) -> asyncio.Serve
     host, first = settings.metrics_host, settings.metrics_port
     for port in range(first, min(first + PORTS, 65536)):
         try:
-            # Of several processes that find the port free at once, only one can listen. uvloop wouldn't say so.
-            listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-            return await asyncio.start_server(partial(_answer, health), sock=listening, limit=MAX_HEAD)
+            server = await asyncio.start_server(partial(_answer, health), host, port, limit=MAX_HEAD)
+            # Of several processes that find the port free at once, only one can listen. uvloop doesn't say so.
+            if all(server.sockets):
+                return server
+            server.close()
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 place = f"AIDEVOS_METRICS_HOST={host}, port {port} (AIDEVOS_METRICS_PORT={first})"

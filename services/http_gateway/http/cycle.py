@@ -61,7 +61,7 @@ class Cycle(RequestResponseCycle):
 
 
 def _encode(headers: list[Header]) -> bytes:
-    """Return the lines of headers. Raises `RuntimeError` like uvicorn if one of them would break the response."""
+    """Return the lines of headers. Raises `RuntimeError` for a line break or a NUL, which would break the response."""
     content = b"".join(chain.from_iterable(headers))
     if b"\n" in content or b"\r" in content or b"\0" in content:
         raise RuntimeError("Invalid HTTP header.")

@@ -8,7 +8,6 @@ Roles and limits are mirrored.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
@@ -18,6 +17,7 @@ from aidevos.contracts import access_tokens, api_keys, rate_limits, roles, subje
 from aidevos.contracts.authentication import CLOCK_MARGIN, SESSION_ENDED, TOKEN_LIFETIME
 from aidevos.contracts.rate_limits import LimitPolicy
 from aidevos.contracts.users import ACCESS_CHANGED
+from aidevos.durable.base.tasks import run_together
 from aidevos.durable.bus.follow import EventStream
 from aidevos.durable.client.client import DurableObjectClient
 from aidevos.durable.client.mirror import Mirror, read_all
@@ -84,9 +84,7 @@ class Revocations:
 
     async def follow(self) -> None:
         """Keep roles and rate limits up to date until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            for mirror in self._mirrors:
-                tasks.create_task(mirror.follow())
+        await run_together(*(mirror.follow() for mirror in self._mirrors))
 
     def _end_session(self, session: str, event: _Event) -> None:
         self._verifier.revoke(session, event.time.timestamp())

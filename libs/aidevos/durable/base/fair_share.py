@@ -1,8 +1,9 @@
 """A bound on operations that run at once in one process, shared fairly among callers.
 
-Promises: at most `limit` operations run at once. No caller has more than `limit - 1` of them, so one caller's slow
-operations never keep all others out. Waiting callers take turns, and each one's operations begin in their order.
-No operation begins after its caller has stopped waiting, so a backlog that nobody waits for any more costs no reads.
+Promises: all operations together have at most `limit` places, of which a small one takes one, and any other a quarter.
+No caller has all places, so one caller's slow operations never keep all others out. Waiting callers take turns, and
+each one's operations begin in their order. No operation begins after its caller has stopped waiting, so a backlog that
+nobody waits for any more costs no reads.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from time import perf_counter
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from aidevos.contracts.errors import Failure
 from aidevos.observability.slow_log import note_wait
@@ -24,65 +25,80 @@ T = TypeVar("T")
 waits_until: ContextVar[float] = ContextVar("waits_until", default=math.inf)
 
 
+class _Turn(NamedTuple):
+    """An operation that waits until it may take its places."""
+
+    begins: asyncio.Future[None]
+    places: int
+
+
 class FairShare:
-    """Runs at most `limit` operations at once, which must be at least 2."""
+    """Runs operations in `limit` places, which must be at least 2."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._running: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
         self._free = limit
         # The callers whose turn comes next are first.
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._waiting: dict[str, deque[_Turn]] = {}
 
-    async def run(self, caller: str, operation: Callable[[], Awaitable[T]]) -> T:
+    async def run(self, caller: str, operation: Callable[[], Awaitable[T]], *, small: bool = False) -> T:
         """Run a caller's operation as soon as its turn has come, and return its result.
 
         Raises `deadline-exceeded` if `waits_until` has passed by then.
         """
-        if not self._free or caller in self._waiting or self._running[caller] >= self._limit - 1:
-            await self._wait(caller)
+        places = 1 if small else max(1, self._limit // 4)
+        if self._waiting or places > self._free or not self._may_take(caller, places):
+            await self._wait(caller, places)
         else:
-            self._enter(caller)
+            self._take(caller, places)
         try:
             if asyncio.get_running_loop().time() > waits_until.get():
                 raise Failure("deadline-exceeded", "the deadline passed while the search was waiting for its turn")
             return await operation()
         finally:
-            self._leave(caller)
+            self._give_back(caller, places)
 
-    async def _wait(self, caller: str) -> None:
+    async def _wait(self, caller: str, places: int) -> None:
         """Return when the caller's turn has come."""
-        asked, turn = perf_counter(), asyncio.get_running_loop().create_future()
+        asked, turn = perf_counter(), _Turn(asyncio.get_running_loop().create_future(), places)
         self._waiting.setdefault(caller, deque()).append(turn)
         self._admit()
         try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._leave(caller)
+            await turn.begins
+            note_wait("its turn among the searches", perf_counter() - asked)
+        except BaseException:
+            if turn.begins.done() and not turn.begins.cancelled():
+                self._give_back(caller, places)
             raise
-        note_wait("its turn among the searches", perf_counter() - asked)
 
-    def _enter(self, caller: str) -> None:
-        self._running[caller] += 1
-        self._free -= 1
+    def _may_take(self, caller: str, places: int) -> bool:
+        return self._taken[caller] + places < self._limit
+
+    def _take(self, caller: str, places: int) -> None:
+        self._taken[caller] += places
+        self._free -= places
 
     def _admit(self) -> None:
-        while self._free and (caller := self._next_caller()) is not None:
+        while (caller := self._next_caller()) is not None:
             queue = self._waiting.pop(caller)
             turn = queue.popleft()
             if queue:
                 self._waiting[caller] = queue
-            if not turn.done():
-                turn.set_result(None)
-                self._enter(caller)
+            if not turn.begins.done():
+                turn.begins.set_result(None)
+                self._take(caller, turn.places)
 
     def _next_caller(self) -> str | None:
-        return next((caller for caller in self._waiting if self._running[caller] < self._limit - 1), None)
+        """Return the caller whose turn it is, or None if there is none, or not yet enough room for it."""
+        for caller, queue in self._waiting.items():
+            if self._may_take(caller, queue[0].places):
+                return caller if queue[0].places <= self._free else None
+        return None
 
-    def _leave(self, caller: str) -> None:
-        self._free += 1
-        self._running[caller] -= 1
-        if not self._running[caller]:
-            del self._running[caller]
+    def _give_back(self, caller: str, places: int) -> None:
+        self._free += places
+        self._taken[caller] -= places
+        if not self._taken[caller]:
+            del self._taken[caller]
         self._admit()

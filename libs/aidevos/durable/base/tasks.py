@@ -24,10 +24,29 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        done, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_AFTER)
+        try:
+            done, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN_AFTER)
+        except asyncio.CancelledError:
+            for task in pending:
+                task.cancel()
+            raise
         for task in done:
             if not task.cancelled():
                 task.exception()
+
+
+async def run_together(*works: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines until all have ended or one fails, and then end the others. Raises what the failed one raised.
+
+    A task group cancels its tasks only once, and then waits for one that has missed that for ever.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        await cancel_and_wait(tasks)
 
 
 async def restart_on_failure(work: Callable[[], Awaitable[None]]) -> None:

@@ -19,6 +19,7 @@ import msgspec
 
 from aidevos.contracts.authentication import CLOCK_MARGIN
 from aidevos.durable.base.backoff import FOLLOWING
+from aidevos.durable.base.tasks import run_together
 from aidevos.durable.bus.delivering import matches
 from aidevos.durable.bus.port import BusError, Delivery, EventBus
 
@@ -76,11 +77,9 @@ class EventStream:
         pauses = FOLLOWING.pauses()
         while True:
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read())
-                    tasks.create_task(self._watch())
-            except* BusError as errors:
-                log.warning("events can't be read, trying again: %s", errors.exceptions[0])
+                await run_together(self._read(), self._watch())
+            except BusError as error:
+                log.warning("events can't be read, trying again: %s", error)
             await pauses.wait()
 
     async def _read(self) -> None:

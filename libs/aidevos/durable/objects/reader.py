@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from aidevos.durable.base.fair_share import FairShare
 from aidevos.durable.client.client import ObjectCaller, send_query
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.store.conditions import Condition
-from aidevos.durable.store.port import VIEW_BYTES, Document, Find, Match, Store
+from aidevos.durable.store.port import FEW, VIEW_BYTES, Document, Find, Match, Store
 from aidevos.observability.slow_log import waiting
 from aidevos.security.permissions import Principal
 
@@ -43,7 +44,7 @@ class Reader:
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """Return the existing objects with these IDs, by ID."""
-        found = await self._run(lambda: self._store.read(type, ids))
+        found = await self._run(lambda: self._store.read(type, ids), len(ids))
         existing = {id: document for id, document in found.items() if document.exists}
         self._check_schemas(type, existing.values())
         return existing
@@ -55,7 +56,7 @@ class Reader:
         search stops at its own `size`.
         """
         size = min(wanted.size or VIEW_BYTES, VIEW_BYTES)
-        found = await self._run(lambda: self._store.find(type, wanted._replace(size=size)))
+        found = await self._run(lambda: self._store.find(type, wanted._replace(size=size)), wanted.limit)
         self._check_schemas(type, found)
         if wanted.size is None and len(found) < wanted.limit and sum(document.size for document in found) >= size:
             detail = f"the search found more than {size} bytes: ask for fewer objects, or `only` for parts of them"
@@ -76,9 +77,11 @@ class Reader:
             for schema in {document.schema for document in documents}:
                 known.check_schema(schema)
 
-    async def _run(self, read: Callable[[], Awaitable[T]]) -> T:
+    async def _run(self, read: Callable[[], Awaitable[T]], objects: float = math.inf) -> T:
+        """Read up to so many objects as soon as the caller's turn has come."""
+
         async def timed() -> T:
             with waiting("MongoDB"):
                 return await read()
 
-        return await self._searches.run(self.caller.subject, timed)
+        return await self._searches.run(self.caller.subject, timed, small=objects <= FEW)

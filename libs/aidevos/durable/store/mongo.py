@@ -47,6 +47,7 @@ from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
 from aidevos.durable.store.mongo_history import keep_versions, purge_versions, version_range
 from aidevos.durable.store.mongo_moment import at_moment, explained_moments, parse_moment, show_moment
 from aidevos.durable.store.port import (
+    FEW,
     TIME_LIMIT,
     Claim,
     Commit,
@@ -65,7 +66,6 @@ Documents: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
 T = TypeVar("T")
 WRITE_TIMEOUT_MS = 10_000
 CLOSE_WITHIN = 1.0
-CHUNK = 32
 # Tombstones that one purge looks at.
 PURGE_PAGE = 1000
 INDEX_NOT_FOUND = 27
@@ -213,10 +213,10 @@ class MongoStore:
             with explained_moments():
                 # The cursor decodes what follows its first batch with the options of the database.
                 cursor = await self._database.with_options(codec_options=codec.RAW).cursor_command(
-                    command | at_moment(shows) | {"batchSize": CHUNK, "maxTimeMS": WRITE_TIMEOUT_MS},
+                    command | at_moment(shows) | {"batchSize": FEW, "maxTimeMS": WRITE_TIMEOUT_MS},
                     codec_options=codec.RAW,
                 )
-                return _encoded(await _read_up_to(size, cursor.batch_size(CHUNK), limit)), show_moment(shows)
+                return _encoded(await _read_up_to(size, cursor.batch_size(FEW), limit)), show_moment(shows)
 
         found, shown_at = await self._run_apart(read, WRITE_TIMEOUT_MS)
         return [_document(each, length) for each, length in await self._decode(_up_to(size, found))], shown_at
@@ -357,10 +357,17 @@ class MongoStore:
             raise StoreError("MongoDB: the fence could not be tried")
 
     async def _ensure_indexes(self, type: str, indexes: list[IndexModel]) -> None:
-        command = {"createIndexes": collections_of(type)[0], "indexes": [index.document for index in indexes]}
-        answer = await self._database.command(command, write_concern=self._database.write_concern)
+        command = {
+            "createIndexes": collections_of(type)[0],
+            "indexes": [index.document for index in indexes],
+            "writeConcern": self._database.write_concern.document,
+        }
+        answer = await self._database.command(command)
+        if error := answer.get("writeConcernError"):
+            raise StoreError(f"MongoDB: the indexes of {type} aren't durable: {error}")
+        names = {index.document["name"] for index in indexes}
         # There is one on `_id`, too. A sharded cluster doesn't say how many there are.
-        if answer.get("numIndexesAfter", math.inf) > len(indexes) + 1:
+        if answer.get("numIndexesAfter", math.inf) > len(names) + 1:
             await self._drop_obsolete_indexes(type)
         # Most types never need one, and MongoDB takes 65 KB of memory for each collection and each index.
         if await self._records(type).find_one({}, {"_id": True}):
@@ -430,11 +437,11 @@ class MongoStore:
     ) -> list[Found]:
         """Return documents, at most up to the one that makes them reach `size` bytes.
 
-        If they are many, wait for `room`, because a cursor of the driver takes a thread.
+        If they are many or large, wait for `room`, because a cursor of the driver takes a thread.
         """
         options["filter"] = wanted
         found = None
-        if limit <= CHUNK:
+        if limit <= FEW:
             found = await self._run(lambda: self._batch(name, limit, within, size, options), within)
         if found is None:
             async with room:
@@ -470,7 +477,7 @@ class MongoStore:
         cursor = self._database.get_collection(name, codec_options=codec.RAW).find(
             limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options
         )
-        documents = cursor.to_list(limit) if size is None else _read_up_to(size, cursor.batch_size(CHUNK), limit)
+        documents = cursor.to_list(limit) if size is None else _read_up_to(size, cursor.batch_size(FEW), limit)
         return _up_to(size, _encoded(await documents))
 
     async def _run_apart(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
@@ -493,7 +500,7 @@ async def _read_up_to(size: int, cursor: Any, limit: int) -> list[Any]:
     found: list[Any] = []
     total = 0
     while total < size and len(found) < limit:
-        more = await cursor.to_list(length=min(CHUNK, limit - len(found)))
+        more = await cursor.to_list(length=min(FEW, limit - len(found)))
         if not more:
             break
         total += sum(len(document.raw) for document in more)

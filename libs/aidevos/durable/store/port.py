@@ -23,6 +23,8 @@ TIME_LIMIT = 5_000
 # The most bytes of documents that a page of a search or list reads, and that a view may read at once.
 PAGE_BYTES = 8 * 1024 * 1024
 VIEW_BYTES = 32 * 1024 * 1024
+# So many objects are found in one step, which takes no thread of a driver.
+FEW = 32
 
 
 class Match(msgspec.Struct):

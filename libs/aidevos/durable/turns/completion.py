@@ -176,7 +176,7 @@ class CompletionRecords:
         self._bounds = bounds
         self._clients = {key: Client.from_document(item) for key, item in replies.get("clients", {}).items()}
         self._chosen = {key: Record.from_document(item) for key, item in replies.get("chosen", {}).items()}
-        # These three are sets. An empty dictionary takes less memory than an empty set.
+        # These three are used as sets. An empty dictionary takes less memory than an empty set.
         self._changed_clients: dict[str, None] = {}
         self._changed_chosen: dict[str, None] = {}
         # Numbered records with large results in the document. Some may have been dropped since.

@@ -21,9 +21,10 @@ class Operations:
         self.ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[str]] = {}
 
-    def ask(self, caller: str, name: str) -> None:
+    def ask(self, caller: str, name: str, *, small: bool = False) -> None:
         self.ends[name] = asyncio.Event()
-        self.tasks[name] = asyncio.get_running_loop().create_task(self.share.run(caller, lambda: self._operate(name)))
+        operation = self.share.run(caller, lambda: self._operate(name), small=small)
+        self.tasks[name] = asyncio.get_running_loop().create_task(operation)
 
     async def end(self, name: str) -> None:
         self.ends[name].set()
@@ -55,6 +56,51 @@ async def test_a_greedy_caller_leaves_room_for_another_one() -> None:
     operations.ask("other", "other")
     await quiet()
     assert operations.begun[2:] == ["other"]
+
+
+async def test_an_operation_takes_a_quarter_of_the_places_unless_it_is_small() -> None:
+    operations = Operations(FairShare(8))
+    for number in range(5):
+        operations.ask("greedy", f"large {number}")
+    operations.ask("greedy", "behind them", small=True)
+    for name in ("a", "b", "c"):
+        operations.ask(name, name, small=True)
+    await quiet()
+    assert operations.begun == ["large 0", "large 1", "large 2", "a", "b"]
+    await operations.end("a")
+    assert operations.begun[5:] == ["c"]
+    await operations.end("large 0")
+    assert operations.begun[6:] == ["large 3"]
+
+
+async def test_a_large_operation_is_not_overtaken_for_ever() -> None:
+    operations = Operations(FairShare(8))
+    for number in range(7):
+        operations.ask("others", f"small {number}", small=True)
+    operations.ask("a", "large")
+    operations.ask("b", "late", small=True)
+    await quiet()
+    assert "large" not in operations.begun
+    await operations.end("small 0")
+    assert operations.begun[7:] == ["large"]
+    await operations.end("small 1")
+    assert operations.begun[8:] == ["late"]
+
+
+async def test_a_turn_that_has_come_is_passed_on_if_its_caller_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = Operations(FairShare(2))
+    for name in ("first", "second", "gone", "next"):
+        operations.ask(name, name)
+    await quiet()
+    admit = operations.share._admit
+
+    def admit_and_go() -> None:
+        admit()
+        operations.tasks["gone"].cancel()
+
+    monkeypatch.setattr(operations.share, "_admit", admit_and_go)
+    await operations.end("first")
+    assert operations.begun == ["first", "second", "next"]
 
 
 async def test_waiting_callers_take_turns() -> None:

@@ -8,23 +8,24 @@ import logging
 import pytest
 
 from aidevos.durable.base import tasks
-from aidevos.durable.base.tasks import BackgroundTasks, cancel_and_wait, restart_on_failure
+from aidevos.durable.base.tasks import BackgroundTasks, cancel_and_wait, restart_on_failure, run_together
+from tests.support.kits import quiet, until
+
+
+async def miss_one(missed: asyncio.Event) -> None:
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if missed.is_set():
+                raise
+            missed.set()
 
 
 async def test_a_task_that_misses_a_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "CANCEL_AGAIN_AFTER", 0.01)
     missed = asyncio.Event()
-
-    async def miss_one() -> None:
-        while True:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                if missed.is_set():
-                    raise
-                missed.set()
-
-    task = asyncio.create_task(miss_one())
+    task = asyncio.create_task(miss_one(missed))
     await asyncio.sleep(0)
 
     async with asyncio.timeout(5):
@@ -32,6 +33,35 @@ async def test_a_task_that_misses_a_cancellation_is_cancelled_again(monkeypatch:
 
     assert missed.is_set()
     assert task.cancelled()
+
+
+async def test_works_that_run_together_end_although_one_misses_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "CANCEL_AGAIN_AFTER", 0.01)
+    missed = asyncio.Event()
+    before = asyncio.all_tasks()
+    task = asyncio.create_task(run_together(miss_one(missed), asyncio.sleep(60)))
+    await quiet()
+
+    async with asyncio.timeout(5):
+        await cancel_and_wait([task])
+    await until(lambda: asyncio.all_tasks() == before)
+
+    assert missed.is_set()
+
+
+async def test_if_one_of_several_works_fails_the_others_end() -> None:
+    other: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await other
+
+    async def fail() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        await run_together(wait(), fail())
+
+    assert other.cancelled()
 
 
 async def test_closing_waits_until_every_task_has_ended() -> None:
