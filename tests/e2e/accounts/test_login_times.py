@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from tests.support.http import http_client
-from tests.support.logins import PASSWORD
+from tests.support.logins import PASSWORD, Person, register
 from tests.support.programs import STRONG_PASSWORDS
 from tests.support.world import ACCOUNTS, World, Worlds
 
@@ -40,11 +40,6 @@ def name() -> str:
     return f"ada{secrets.token_hex(6)}"
 
 
-async def register(http: httpx2.AsyncClient, name: str, email: str = "") -> httpx2.Response:
-    body = {"username": name, "email": email or f"{name}@example.org", "password": PASSWORD}
-    return await http.post("/auth/register", json=body)
-
-
 def noise(times: list[float]) -> float:
     """Return the standard error of the median, from the median deviation, which outliers don't move."""
     middle = statistics.median(times)
@@ -55,8 +50,8 @@ def noise(times: list[float]) -> float:
 async def test_time_does_not_tell_wrong_unknown_and_deactivated_apart(
     world: World, http: httpx2.AsyncClient, name: str
 ) -> None:
-    await register(http, name)
-    gone = (await register(http, f"{name}gone")).json()["id"]
+    await register(http, Person(name, f"{name}@example.org"))
+    gone = (await register(http, Person(f"{name}gone", f"{name}gone@example.org"))).json()["id"]
     ended = await http.post(f"/users/{gone}/deactivate", headers={"Authorization": world.admin})
     assert ended.status_code == 200, ended.text
     kinds = {

@@ -48,22 +48,11 @@ class Activation:
 
     # With so many attributes, a dictionary of them would take another 2 KB.
     __slots__ = (
-        *(
-            "_save",
-            "_stored_form",
-            "alarms",
-            "archiving",
-            "broken",
-            "claimed",
-            "commit",
-            "committed",
-            "counted",
-            "ephemeral",
-        ),
-        *("exists", "founding", "history", "id", "in_flight", "last_method", "last_used", "loaded", "loaded_at"),
-        *("made_at", "mailbox", "object", "outbox", "outbox_last", "outbox_size", "owner", "partition", "pending"),
-        *("project", "records", "relay_flag", "ringing", "seen", "snapshot", "stored_project", "stream", "turn"),
-        *("type", "updated_at", "version", "woken_for_alarm", "__weakref__"),
+        *("_save", "_stored_form", "alarms", "archiving", "broken", "claimed", "commit", "committed", "counted"),
+        *("ephemeral", "exists", "founding", "history", "id", "in_flight", "last_method", "last_used", "loaded"),
+        *("loaded_at", "made_at", "mailbox", "object", "outbox", "outbox_last", "outbox_size", "owner", "partition"),
+        *("pending", "project", "records", "relay_flag", "ringing", "seen", "snapshot", "stored_project", "stream"),
+        *("turn", "type", "updated_at", "version", "woken_for_alarm", "__weakref__"),
     )
 
     def __init__(

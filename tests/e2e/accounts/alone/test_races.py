@@ -17,7 +17,7 @@ from aidevos.contracts.authentication import session_of
 from aidevos.contracts.errors import Failure
 from tests.support.gateways import another_gateway
 from tests.support.http import http_client
-from tests.support.logins import PASSWORD, REFRESH_GRACE, bearer, login
+from tests.support.logins import REFRESH_GRACE, Person, bearer, login, register
 from tests.support.world import NatsEntryPoint, World
 
 
@@ -32,13 +32,8 @@ def name() -> str:
     return f"ada{secrets.token_hex(6)}"
 
 
-async def register(http: httpx2.AsyncClient, name: str, email: str = "") -> httpx2.Response:
-    body = {"username": name, "email": email or f"{name}@example.org", "password": PASSWORD}
-    return await http.post("/auth/register", json=body)
-
-
 async def logged_in(http: httpx2.AsyncClient, name: str) -> dict[str, Any]:
-    assert (await register(http, name)).status_code == 201
+    assert (await register(http, Person(name, f"{name}@example.org"))).status_code == 201
     return dict((await login(http, name)).json())
 
 
@@ -62,7 +57,7 @@ async def test_of_fifty_who_want_one_name_in_any_case_one_gets_it_and_the_others
         for n in range(50)
     ]
 
-    answers = await asyncio.gather(*(register(http, *each) for each in wanted))
+    answers = await asyncio.gather(*(register(http, Person(*each)) for each in wanted))
 
     assert sorted(answer.status_code for answer in answers) == [201] + [409] * 49
     assert {answer.json()["field"] for answer in answers if answer.is_error} == {contended}
@@ -74,7 +69,7 @@ async def test_of_fifty_who_want_one_name_in_any_case_one_gets_it_and_the_others
         again = (
             (f"{name}new{number}", email) if contended == "username" else (username, f"{name}new{number}@example.org")
         )
-        assert (await register(http, *again)).status_code == 201
+        assert (await register(http, Person(*again))).status_code == 201
 
 
 async def test_twenty_refreshes_at_once_over_http_and_nats_give_one_pair_that_goes_on(
