@@ -331,7 +331,7 @@ async def test_a_tombstone_that_is_claimed_during_the_purge_stays(store: Any, mo
         return  # its purge can't be interrupted
     await claimed(store, "a")
     await store.commit("thing", [tombstone("a")])
-    find = store._find
+    find = store._finder.find
 
     async def find_and_be_late(*args: Any, **options: Any) -> Any:
         monkeypatch.undo()
@@ -339,7 +339,7 @@ async def test_a_tombstone_that_is_claimed_during_the_purge_stays(store: Any, mo
         await claimed(store, "a", owner="two")
         return found
 
-    monkeypatch.setattr(store, "_find", find_and_be_late)
+    monkeypatch.setattr(store._finder, "find", find_and_be_late)
     assert await store.purge("thing", [7], LATER) == 0
     assert await stored(store, "a") is not None
 

@@ -14,6 +14,7 @@ from motor.frameworks.asyncio import max_workers, run_on_executor
 
 from aidevos.durable.store.conditions import EVERYTHING
 from aidevos.durable.store.mongo import MongoStore
+from aidevos.durable.store.mongo_finder import READS
 from aidevos.durable.store.port import FEW, Find
 from aidevos.testing import ObjectKit
 from tests.support.kits import quiet
@@ -37,7 +38,7 @@ async def test_slow_searches_for_many_objects_hold_up_neither_a_commit_nor_a_sea
 
     async with ObjectKit(Tally, store=store) as kit:
         await kit.call("tally", "a", "add")
-        monkeypatch.setattr(store, "_batches", search_slowly)
+        monkeypatch.setattr(store._finder, "_find_many", search_slowly)
         many = Find(EVERYTHING, FEW + 1)
         searches = [asyncio.ensure_future(store.find("tally", many)) for _ in range(2 * max_workers)]
         await quiet()
@@ -49,6 +50,32 @@ async def test_slow_searches_for_many_objects_hold_up_neither_a_commit_nor_a_sea
         for search in searches:
             search.cancel()
         await asyncio.gather(*searches, return_exceptions=True)
+    store.close()
+
+
+async def test_reads_of_few_objects_leave_connections_to_commits(
+    servers: Servers, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, never = MongoStore(servers.mongo_url, database), asyncio.Event()
+    send, reads = store._channels.command, 0
+
+    async def hold_reads(command: dict[str, Any], *decode: Any) -> Any:
+        nonlocal reads
+        if "find" in command:
+            reads += 1
+            await never.wait()
+        return await send(command, *decode)
+
+    async with ObjectKit(Tally, store=store) as kit:
+        await kit.call("tally", "a", "add")
+        monkeypatch.setattr(store._channels, "command", hold_reads)
+        waiting = [asyncio.ensure_future(store.read("tally", ["a"])) for _ in range(2 * READS)]
+        await quiet()
+        assert reads == READS
+        assert await kit.call("tally", "a", "add") == 2
+        for read in waiting:
+            read.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
     store.close()
 
 

@@ -3,9 +3,8 @@
 Promise: every write is acknowledged by a majority and journaled. Every read returns majority-committed data from the
 primary. A fenced commit changes nothing and never brings a purged object back.
 
-Commits and most reads are sent by the event loop itself (`mongo_channels`). What else the driver's threads do leaves
-half of them to claims and to the reads that load objects. Documents are decoded in slices, between which the event loop
-turns.
+Commits and most reads (`mongo_finder`) are sent by the event loop itself (`mongo_channels`). What else the driver's
+threads do leaves half of them to claims and to the reads that load objects.
 
 The fence is a validator of the collection (`mongo_fence`). Without it, nothing would stop an old owner. So `open` sets
 it where it is missing or different, and then tries it on stale commits.
@@ -17,12 +16,10 @@ driver never sends a commit again. It repeats a claim whose answer is lost, whic
 
 from __future__ import annotations
 
-import asyncio
 import linecache
 import math
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter
 from types import MappingProxyType
@@ -30,24 +27,19 @@ from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
 from bson import MaxKey, MinKey
-from bson.raw_bson import RawBSONDocument
-from motor.frameworks.asyncio import max_workers
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
 from pymongo import IndexModel, ReadPreference, UpdateOne, WriteConcern
-from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure
 from pymongo.monitoring import CommandListener
 from pymongo.read_concern import ReadConcern
 
-from aidevos.durable.base.slices import Slices
-from aidevos.durable.store import codec
 from aidevos.durable.store.conditions import Condition, Path
 from aidevos.durable.store.mongo_channels import Channels
 from aidevos.durable.store.mongo_fence import build_claim, build_commit, ensure_fence, read_outcomes, stale_commits
 from aidevos.durable.store.mongo_filter import all_of, compile_condition, field
+from aidevos.durable.store.mongo_finder import MongoFinder, run
 from aidevos.durable.store.mongo_history import keep_versions, purge_versions, version_range
-from aidevos.durable.store.mongo_moment import at_moment, explained_moments, parse_moment, show_moment
 from aidevos.durable.store.port import (
-    FEW,
     TIME_LIMIT,
     Claim,
     Commit,
@@ -58,8 +50,6 @@ from aidevos.durable.store.port import (
     Outcome,
     StoreError,
     Unfenced,
-    count_up_to,
-    search_too_slow,
 )
 
 Documents: TypeAlias = AsyncIOMotorCollection[dict[str, Any]]
@@ -80,12 +70,6 @@ GONE = {"partition": 1, "deleted": 1}
 PARTITIONS_AT_ONCE = 64
 LIVE: dict[str, Any] = {"deleted": {"$eq": None}}
 FIELDS = frozenset(Document.__struct_fields__) - {"id", "size"}
-# A reply of at most this many bytes is decoded in one step, which takes a fraction of a millisecond.
-AT_ONCE = 64 * 1024
-# For reads that wait for no others.
-NO_WAIT = nullcontext()
-# A document as it was found, and its size in bytes: decoded already or, in a large reply, still encoded.
-Found: TypeAlias = tuple[dict[str, Any] | bytes, int]
 
 
 def collections_of(type: str) -> tuple[str, str, str]:
@@ -128,10 +112,9 @@ class MongoStore:
             write_concern=WriteConcern(w="majority", j=True, wtimeout=WRITE_TIMEOUT_MS),
         )
         self._channels = Channels(self._client.delegate, database, WRITE_TIMEOUT_MS / 1000 + 5)
-        self._room = asyncio.Semaphore(max(1, max_workers // 2))
+        self._finder = MongoFinder(self._database, self._channels)
         # The types whose archived completion records end by themselves.
         self._archives: set[str] = set()
-        self._slices = Slices()
 
     async def open(
         self,
@@ -141,16 +124,16 @@ class MongoStore:
         *,
         history: bool = False,
     ) -> None:
-        await self._run(lambda: ensure_fence(self._database, collections_of(type)[0]))
-        await self._run(lambda: self._ensure_indexes(type, _indexes(indexes, sparse)))
+        await run(lambda: ensure_fence(self._database, collections_of(type)[0]))
+        await run(lambda: self._ensure_indexes(type, _indexes(indexes, sparse)))
         if history:
-            await self._run(lambda: self._versions(type).create_index("end", expireAfterSeconds=0))
+            await run(lambda: self._versions(type).create_index("end", expireAfterSeconds=0))
         await self._prove_fence(type)
 
     async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
         now = datetime.now(UTC)
         updates = [UpdateOne({"_id": claim.id}, build_claim(claim, now), upsert=True) for claim in claims]
-        await self._run(lambda: self._objects(type).bulk_write(updates, ordered=False))
+        await run(lambda: self._objects(type).bulk_write(updates, ordered=False))
         documents = await self.read(type, [claim.id for claim in claims])
         owners = {claim.id: claim.owner for claim in claims}
         return {id: document for id, document in documents.items() if document.owner == owners[id]}
@@ -168,12 +151,12 @@ class MongoStore:
         ids, owners, commits = (list(column) for column in zip(*points, strict=True))
         unchanged = {"_id": {"$in": ids}, "owner": {"$in": owners}, "commit": {"$in": commits}}
         update = {"$set": {"outbox": {}}, "$unset": {"relay": ""}}
-        answer = await self._run(lambda: self._update(type, [{"q": unchanged, "u": update, "multi": True}]))
+        answer = await run(lambda: self._update(type, [{"q": unchanged, "u": update, "multi": True}]))
         return answer["n"] == len(points) and answer.keys().isdisjoint(("writeErrors", "writeConcernError"))
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
-        found = await self._find(f"obj_{type}", {"_id": {"$in": list(ids)}}, len(ids))
-        return {each["_id"]: _document(each, size) for each, size in await self._decode(found)}
+        found = await self._finder.find(collections_of(type)[0], {"_id": {"$in": list(ids)}}, len(ids), waits=False)
+        return {each["_id"]: _document(each, size) for each, size in found}
 
     async def list_page(
         self,
@@ -189,7 +172,7 @@ class MongoStore:
         if project is not None:
             wanted["project"] = project or None
         shown = _projection(None) | ({} if with_state else {"state": False})
-        return await self._search(f"obj_{type}", wanted, limit, size=size, sort={"_id": 1}, projection=shown)
+        return await self._search(type, wanted, limit, size=size, sort={"_id": 1}, projection=shown)
 
     async def read_moment(
         self,
@@ -202,24 +185,13 @@ class MongoStore:
         size: int,
         moment: str | None = None,
     ) -> tuple[list[Document], str]:
-        name, at = collections_of(type)[0], None if moment is None else parse_moment(moment)
         clauses = [LIVE, {"_id": {"$gt": after}}, compile_condition(where)]
         wanted = all_of([*clauses, *([] if project is None else [{"project": {"$eq": project or None}}])])
         shown = {"replies": False, "history": False, "outbox": False}
-        command = {"find": name, "filter": wanted, "sort": {"_id": 1}, "projection": shown, "limit": limit}
-
-        async def read() -> tuple[list[Found], str]:
-            shows = at or (await self._database.command("ping"))["operationTime"]
-            with explained_moments():
-                # The cursor decodes what follows its first batch with the options of the database.
-                cursor = await self._database.with_options(codec_options=codec.RAW).cursor_command(
-                    command | at_moment(shows) | {"batchSize": FEW, "maxTimeMS": WRITE_TIMEOUT_MS},
-                    codec_options=codec.RAW,
-                )
-                return _encoded(await _read_up_to(size, cursor.batch_size(FEW), limit)), show_moment(shows)
-
-        found, shown_at = await self._run_apart(read, WRITE_TIMEOUT_MS)
-        return [_document(each, length) for each, length in await self._decode(_up_to(size, found))], shown_at
+        found, shown_at = await self._finder.find_at(
+            collections_of(type)[0], limit, size, moment, filter=wanted, sort={"_id": 1}, projection=shown
+        )
+        return [_document(each, length) for each, length in found], shown_at
 
     async def find(self, type: str, wanted: Find) -> Sequence[Match]:
         clauses = _live(compile_condition(wanted.where))
@@ -227,12 +199,12 @@ class MongoStore:
         if wanted.after is not None:
             clauses += _positions_after(path, wanted.after, "lt" if wanted.descending else "gt")
         direction = -1 if wanted.descending else 1
-        found = await self._find_apart(
-            f"obj_{type}",
+        found = await self._finder.find(
+            collections_of(type)[0],
             all_of(clauses) if len(clauses) > 1 else clauses[0],
             wanted.limit,
-            wanted.within,
-            wanted.size,
+            within=wanted.within,
+            size=wanted.size,
             sort={name: direction for name in (path, "_id") if name is not None},
             projection=_projection(wanted.only),
         )
@@ -241,12 +213,10 @@ class MongoStore:
 
     async def count(self, type: str, where: Condition, within: int = TIME_LIMIT, limit: int | None = None) -> int:
         counted = all_of(_live(compile_condition(where)))
-        bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
-        return await self._run_apart(lambda: self._objects(type).count_documents(counted, **bounds), within)
+        return await self._count(type, counted, within, limit)
 
     async def count_in_project(self, type: str, project: str, within: int = TIME_LIMIT) -> int:
-        wanted = LIVE | {"project": project or None}
-        return await self._run_apart(lambda: self._objects(type).count_documents(wanted, maxTimeMS=within), within)
+        return await self._count(type, LIVE | {"project": project or None}, within)
 
     async def list_pending(self, type: str, partitions: Collection[int], after: str, limit: int) -> list[str]:
         waiting = {"relay": True, "_id": {"$gt": after}}
@@ -263,12 +233,12 @@ class MongoStore:
         gone = {"deleted": {"$lt": before}, "relay": None}
         wanted = gone | {"partition": {"$in": list(partitions)}}
         shown = {"owner": True, "commit": True, "version": True, "history.first": True}
-        found = await self._search(f"obj_{type}", wanted, PURGE_PAGE, projection=shown, hint=GONE)
+        found = await self._search(type, wanted, PURGE_PAGE, projection=shown, hint=GONE)
         if not found:
             return 0
         recorded = [(document.id, document.version) for document in found if document.history]
         if recorded:
-            await self._run_apart(lambda: purge_versions(self._versions(type), recorded))
+            await self._finder.run_apart(lambda: purge_versions(self._versions(type), recorded))
         # As in `clear_outboxes`, the lists can't match in a wrong combination. A document without a commit was only
         # claimed; its owner alone is unique as well.
         fence = gone | {
@@ -276,7 +246,7 @@ class MongoStore:
             "owner": {"$in": [document.owner for document in found]},
             "commit": {"$in": [document.commit for document in found]},
         }
-        result = await self._run_apart(lambda: self._objects(type).delete_many(fence))
+        result = await self._finder.run_apart(lambda: self._objects(type).delete_many(fence))
         return int(result.deleted_count)
 
     async def archive(self, type: str, id: str, records: Iterable[tuple[str, dict[str, Any], datetime]]) -> None:
@@ -285,33 +255,32 @@ class MongoStore:
             for key, record, end in records
         ]
         if type not in self._archives:
-            await self._run_apart(lambda: self._open_archive(type))
-        await self._run_apart(lambda: self._records(type).bulk_write(updates, ordered=False))
+            await self._finder.run_apart(lambda: self._open_archive(type))
+        await self._finder.run_apart(lambda: self._records(type).bulk_write(updates, ordered=False))
 
     async def read_archived(self, type: str, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Any]]:
         wanted = {"_id": {"$in": [{"o": id, "k": key} for id, key in keys]}}
-        found = await self._find(f"replies_{type}", wanted, len(keys), room=self._room)
-        records = await self._decode(found)
-        return {(record["_id"]["o"], record["_id"]["k"]): record["record"] for record, _ in records}
+        found = await self._finder.find(collections_of(type)[1], wanted, len(keys))
+        return {(record["_id"]["o"], record["_id"]["k"]): record["record"] for record, _ in found}
 
     async def delete_archived(self, type: str, id: str) -> None:
         of_object = {"$gte": {"o": id, "k": MinKey()}, "$lte": {"o": id, "k": MaxKey()}}
-        await self._run_apart(lambda: self._records(type).delete_many({"_id": of_object}))
+        await self._finder.run_apart(lambda: self._records(type).delete_many({"_id": of_object}))
 
     async def keep_versions(
         self, type: str, id: str, versions: Sequence[tuple[int, dict[str, Any], datetime | None]], lowest: int
     ) -> None:
-        await self._run_apart(lambda: keep_versions(self._versions(type), id, versions, lowest))
+        await self._finder.run_apart(lambda: keep_versions(self._versions(type), id, versions, lowest))
 
     async def read_versions(
         self, type: str, id: str, first: int, last: int, limit: int, *, with_state: bool = True
     ) -> dict[int, dict[str, Any]]:
         options: dict[str, Any] = {"sort": {"_id": -1}} | ({} if with_state else {"projection": {"version.d": False}})
-        found = await self._find(f"history_{type}", version_range(id, first, last), limit, room=self._room, **options)
-        return {document["_id"]["v"]: document["version"] for document, _ in await self._decode(found)}
+        found = await self._finder.find(collections_of(type)[2], version_range(id, first, last), limit, **options)
+        return {document["_id"]["v"]: document["version"] for document, _ in found}
 
     async def ping(self) -> None:
-        await self._run(lambda: self._database.command("ping"))
+        await run(lambda: self._database.command("ping"))
 
     def close(self) -> None:
         """Close the connections. A server that doesn't answer isn't waited for: the driver would say goodbye first."""
@@ -349,7 +318,7 @@ class MongoStore:
             outcomes = await self.commit(type, stale)
         finally:
             tried = [probe, *(commit.id for commit in stale)]
-            await self._run(lambda: self._objects(type).delete_many({"_id": {"$in": tried}}))
+            await run(lambda: self._objects(type).delete_many({"_id": {"$in": tried}}))
         if Outcome.APPLIED in outcomes:
             name = collections_of(type)[0]
             raise Unfenced(f"the collection {name} takes commits of former owners: its validator doesn't work")
@@ -398,116 +367,19 @@ class MongoStore:
         wanted = sorted(partitions)
         for start in range(0, len(wanted), PARTITIONS_AT_ONCE):
             some = waiting | {"partition": {"$in": wanted[start : start + PARTITIONS_AT_ONCE]}}
-            first += await self._search(f"obj_{type}", some, limit, **options)
+            first += await self._search(type, some, limit, **options)
             first = sorted(first, key=attrgetter(by.removeprefix("_")))[:limit]
         return first
 
+    async def _count(self, type: str, wanted: dict[str, Any], within: int, limit: int | None = None) -> int:
+        bounds: dict[str, Any] = {"maxTimeMS": within} | ({} if limit is None else {"limit": limit})
+        return await self._finder.run_apart(lambda: self._objects(type).count_documents(wanted, **bounds), within)
+
     async def _search(
-        self, name: str, wanted: dict[str, Any], limit: int, *, size: int | None = None, **options: dict[str, Any]
+        self, type: str, wanted: dict[str, Any], limit: int, size: int | None = None, **options: Any
     ) -> list[Document]:
-        found = await self._find_apart(name, wanted, limit, None, size, **options)
+        found = await self._finder.find(collections_of(type)[0], wanted, limit, size=size, **options)
         return [_document(each, length) for each, length in found]
-
-    async def _find_apart(
-        self,
-        name: str,
-        wanted: dict[str, Any],
-        limit: int,
-        within: int | None = None,
-        size: int | None = None,
-        **options: dict[str, Any],
-    ) -> list[tuple[dict[str, Any], int]]:
-        """Find documents, with their sizes, without holding up commits and claims."""
-        return await self._decode(await self._find(name, wanted, limit, within, size, self._room, **options))
-
-    async def _decode(self, found: list[Found]) -> list[tuple[dict[str, Any], int]]:
-        if not found or isinstance(found[0][0], dict):
-            return found  # type: ignore[return-value]
-        return await self._slices.map(_decode, found)
-
-    async def _find(
-        self,
-        name: str,
-        wanted: dict[str, Any],
-        limit: int,
-        within: int | None = None,
-        size: int | None = None,
-        room: AbstractAsyncContextManager[object] = NO_WAIT,
-        **options: dict[str, Any],
-    ) -> list[Found]:
-        """Return documents, at most up to the one that makes them reach `size` bytes.
-
-        If they are many or large, wait for `room`, because a cursor of the driver takes a thread.
-        """
-        options["filter"] = wanted
-        found = None
-        if limit <= FEW:
-            found = await self._run(lambda: self._batch(name, limit, within, size, options), within)
-        if found is None:
-            async with room:
-                found = await self._run(lambda: self._batches(name, limit, within, size, options), within)
-        return found
-
-    async def _batch(
-        self, name: str, limit: int, within: int | None, size: int | None, options: dict[str, Any]
-    ) -> list[Found] | None:
-        """Return all documents if they fit into one reply, which avoids the cost of a cursor. Otherwise return None."""
-        command = {"find": name, **options, "limit": limit, "maxTimeMS": within or WRITE_TIMEOUT_MS}
-        command["readConcern"] = self._database.read_concern.document
-        small, length = min(AT_ONCE, size or AT_ONCE), 0
-
-        def decode(reply: bytes) -> Any:
-            nonlocal length
-            length = len(reply)
-            return codec.decode(reply) if length <= small else RawBSONDocument(reply, codec.RAW)
-
-        cursor = (await self._channels.command(command, decode))["cursor"]
-        documents = cursor["firstBatch"]
-        if cursor["id"]:
-            await self._channels.command({"killCursors": name, "cursors": [cursor["id"]]})
-            return None
-        if length > small:
-            return _up_to(size, _encoded(documents))
-        each = length // max(1, len(documents))
-        return [(document, each) for document in documents]
-
-    async def _batches(
-        self, name: str, limit: int, within: int | None, size: int | None, options: dict[str, Any]
-    ) -> list[Found]:
-        cursor = self._database.get_collection(name, codec_options=codec.RAW).find(
-            limit=limit, max_time_ms=within or WRITE_TIMEOUT_MS, **options
-        )
-        documents = cursor.to_list(limit) if size is None else _read_up_to(size, cursor.batch_size(FEW), limit)
-        return _up_to(size, _encoded(await documents))
-
-    async def _run_apart(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
-        """Run an operation that may wait for others like it, but never holds up commits and claims."""
-        async with self._room:
-            return await self._run(operation, within)
-
-    async def _run(self, operation: Callable[[], Awaitable[T]], within: int | None = None) -> T:
-        """Run an operation and translate its errors. `within` is its time limit in milliseconds, if it has one."""
-        try:
-            return await operation()
-        except PyMongoError as error:
-            if within is not None and isinstance(error, ExecutionTimeout):
-                raise search_too_slow(within) from error
-            raise StoreError(f"MongoDB: {error}") from error
-
-
-async def _read_up_to(size: int, cursor: Any, limit: int) -> list[Any]:
-    """Read documents in chunks until they reach `size` bytes, there are `limit` of them, or the cursor ends."""
-    found: list[Any] = []
-    total = 0
-    while total < size and len(found) < limit:
-        more = await cursor.to_list(length=min(FEW, limit - len(found)))
-        if not more:
-            break
-        total += sum(len(document.raw) for document in more)
-        found += more
-        more.clear()
-    await cursor.close()
-    return found
 
 
 def _projection(only: Sequence[Path] | None) -> dict[str, bool]:
@@ -551,26 +423,6 @@ def _positions_after(path: str | None, after: tuple[str | float | None, str], si
     if path is None:
         return [after_id]
     return [{path: {f"${side}e": value}}, {"$or": [{path: {f"${side}": value}}, after_id]}]
-
-
-def _encoded(documents: list[RawBSONDocument]) -> list[Found]:
-    """Return documents that are still encoded, and drop them from the driver's list.
-
-    The driver's cursor is in a reference cycle and would keep them until the garbage collector runs.
-    """
-    encoded: list[Found] = [(bytes(document.raw), len(document.raw)) for document in documents]
-    documents.clear()
-    return encoded
-
-
-def _up_to(size: int | None, found: list[Found]) -> list[Found]:
-    """Return documents up to the one that makes them reach `size` bytes."""
-    return found[: count_up_to(size, (length for _, length in found))]
-
-
-def _decode(found: Found) -> tuple[dict[str, Any], int]:
-    document, size = found
-    return document if isinstance(document, dict) else codec.decode(document), size
 
 
 def _document(found: dict[str, Any], size: int) -> Document:
