@@ -27,7 +27,7 @@ from aidevos.durable.hosting.exports import ExportArgs, OlderArgs
 from aidevos.durable.objects.declaration import Search, View
 from aidevos.durable.objects.loading import TRANSFERS, check_transfer
 from aidevos.durable.objects.object import LISTS
-from aidevos.durable.objects.reader import Reader
+from aidevos.durable.objects.reader import Reader, read_in_turn
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.objects.schema import Schema
 from aidevos.durable.ownership.router import check_allowed
@@ -38,7 +38,7 @@ from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.observability import tracing
 from aidevos.observability.metrics import SEARCH_SECONDS
-from aidevos.observability.slow_log import collect_waits, slow_log, waiting
+from aidevos.observability.slow_log import collect_waits, slow_log
 from aidevos.security.permissions import Principal, Rule
 
 T = TypeVar("T")
@@ -141,10 +141,10 @@ async def _list(
     _check_limit(args.limit, "limit")
     store, size = environment.store, environment.limits.answer
     shows_state = type.cls.management == "raw"
-    documents = await _read(
-        environment,
+    documents = await read_in_turn(
+        environment.searches,
         caller,
-        type,
+        type.name,
         lambda: store.list_page(
             type.name, args.cursor or "", args.limit + 1, project, size=size, with_state=shows_state
         ),
@@ -156,30 +156,10 @@ async def _list(
     more = _continues(documents, items, size)
     page = ObjectPage(items=cast(Any, items), next_cursor=documents[len(items) - 1].id if more else None)
     if args.count:
-        page.count = await _read(environment, caller, type, lambda: _count_objects(store, type, project))
+        page.count = await read_in_turn(
+            environment.searches, caller, type.name, lambda: _count_objects(store, type, project)
+        )
     return page
-
-
-async def _read(
-    environment: Environment, caller: Principal, type: ObjectType, operation: Callable[[], Awaitable[T]]
-) -> T:
-    """Read from the store as soon as the caller's turn has come."""
-
-    async def read() -> T:
-        with waiting("MongoDB"), tracing.within("client", describe_find, type.name):
-            return await operation()
-
-    return await environment.searches.run(caller.subject, read)
-
-
-def describe_find(type: str) -> tuple[str, dict[str, Any]]:
-    """Return the name and the attributes of the span in which MongoDB searches objects of a type."""
-    collection = f"obj_{type}"
-    return f"find {collection}", {
-        "db.system.name": "mongodb",
-        "db.operation.name": "find",
-        "db.collection.name": collection,
-    }
 
 
 async def _count_objects(store: Store, type: ObjectType, project: str | None) -> int | None:
@@ -201,10 +181,10 @@ async def _export(
     project = await gate.visible_project(caller, args.project)
     _check_limit(args.limit, "args.limit")
     where, size = exports.parse_where(args.where), environment.limits.answer
-    documents, moment = await _read(
-        environment,
+    documents, moment = await read_in_turn(
+        environment.searches,
         caller,
-        type,
+        type.name,
         lambda: environment.store.read_moment(
             type.name, where, args.after, args.limit, project, size=size, moment=args.moment
         ),
@@ -217,10 +197,10 @@ async def _export(
 async def _older(environment: Environment, type: ObjectType, args: OlderArgs, caller: Principal) -> OlderPage:
     _check_limit(args.limit, "args.limit")
     after = args.cursor or ""
-    documents = await _read(
-        environment,
+    documents = await read_in_turn(
+        environment.searches,
         caller,
-        type,
+        type.name,
         lambda: environment.store.list_page(type.name, after, args.limit, with_state=False),
     )
     return exports.find_older(documents, args)
@@ -236,7 +216,9 @@ async def _search(
     most = environment.limits.answer // 2
     size = min(wanted.size or PAGE_BYTES, PAGE_BYTES)
     wanted = wanted._replace(after=after, limit=args.limit + 1, size=size)
-    documents = await _read(environment, caller, type, lambda: environment.store.find(type.name, wanted))
+    documents = await read_in_turn(
+        environment.searches, caller, type.name, lambda: environment.store.find(type.name, wanted)
+    )
     shown = (
         search.show(document.id, type.load_state(document.state or {}, document.schema), document.version)
         for document in documents[: args.limit]

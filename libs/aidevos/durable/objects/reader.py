@@ -12,6 +12,7 @@ from aidevos.durable.client.client import ObjectCaller, send_query
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.store.conditions import Condition
 from aidevos.durable.store.port import FEW, VIEW_BYTES, Document, Find, Match, Store
+from aidevos.observability import tracing
 from aidevos.observability.slow_log import waiting
 from aidevos.security.permissions import Principal
 
@@ -44,7 +45,7 @@ class Reader:
 
     async def read(self, type: str, ids: Sequence[str]) -> dict[str, Document]:
         """Return the existing objects with these IDs, by ID."""
-        found = await self._run(lambda: self._store.read(type, ids), len(ids))
+        found = await self._run(type, lambda: self._store.read(type, ids), len(ids))
         existing = {id: document for id, document in found.items() if document.exists}
         self._check_schemas(type, existing.values())
         return existing
@@ -56,7 +57,7 @@ class Reader:
         search stops at its own `size`.
         """
         size = min(wanted.size or VIEW_BYTES, VIEW_BYTES)
-        found = await self._run(lambda: self._store.find(type, wanted._replace(size=size)), wanted.limit)
+        found = await self._run(type, lambda: self._store.find(type, wanted._replace(size=size)), wanted.limit)
         self._check_schemas(type, found)
         if wanted.size is None and len(found) < wanted.limit and sum(document.size for document in found) >= size:
             detail = f"the search found more than {size} bytes: ask for fewer objects, or `only` for parts of them"
@@ -65,7 +66,7 @@ class Reader:
 
     async def count(self, type: str, where: Condition, *, limit: int | None = None) -> int:
         """Count the existing objects of whose states the condition is true, up to `limit`. Raises `too-slow`."""
-        return await self._run(lambda: self._store.count(type, where, limit=limit))
+        return await self._run(type, lambda: self._store.count(type, where, limit=limit))
 
     async def ask(self, type: str, view: str, /, **args: Any) -> Any:
         """Ask another view or a search, on behalf of this service, and return its decoded answer. Raises `Failure`."""
@@ -77,11 +78,27 @@ class Reader:
             for schema in {document.schema for document in documents}:
                 known.check_schema(schema)
 
-    async def _run(self, read: Callable[[], Awaitable[T]], objects: float = math.inf) -> T:
-        """Read up to so many objects as soon as the caller's turn has come."""
+    async def _run(self, type: str, read: Callable[[], Awaitable[T]], objects: float = math.inf) -> T:
+        return await read_in_turn(self._searches, self.caller, type, read, objects)
 
-        async def timed() -> T:
-            with waiting("MongoDB"):
-                return await read()
 
-        return await self._searches.run(self.caller.subject, timed, small=objects <= FEW)
+async def read_in_turn(
+    searches: FairShare, caller: Principal, type: str, read: Callable[[], Awaitable[T]], objects: float = math.inf
+) -> T:
+    """Read up to so many objects of a type from the store, as soon as the caller's turn has come."""
+
+    async def timed() -> T:
+        with waiting("MongoDB"), tracing.within("client", describe_find, type):
+            return await read()
+
+    return await searches.run(caller.subject, timed, small=objects <= FEW)
+
+
+def describe_find(type: str) -> tuple[str, dict[str, Any]]:
+    """Return the name and the attributes of the span in which MongoDB searches objects of a type."""
+    collection = f"obj_{type}"
+    return f"find {collection}", {
+        "db.system.name": "mongodb",
+        "db.operation.name": "find",
+        "db.collection.name": collection,
+    }

@@ -6,11 +6,14 @@ import asyncio
 from typing import Any
 
 import msgspec
+import pytest
 
 from aidevos import BaseDurableObject, authenticated
 from aidevos.durable.store.memory import MemoryStore
 from aidevos.durable.store.port import Document
 from aidevos.durable.turns.environment import Limits
+from aidevos.observability import tracing
+from aidevos.observability.tracing import Recorder, Span
 from aidevos.queries import EVERYTHING, Find, Reader, Search, View
 from aidevos.security.permissions import Principal
 from aidevos.testing import ADMIN, ObjectKit
@@ -158,3 +161,21 @@ async def test_a_caller_with_many_slow_lists_does_not_keep_another_one_out() -> 
         assert kit.store.reading == 4
         kit.store.gate.set()
         await asyncio.gather(asked, *greedy)
+
+
+@pytest.mark.parametrize("query", ["list", "titles", "count"])
+async def test_a_list_a_search_and_a_view_are_spans_of_mongodb_in_a_trace(
+    query: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans: list[Span] = []
+    recorder = Recorder(lambda context, span: spans.append(span))
+    monkeypatch.setattr(tracing, "recorder", recorder)
+    async with ObjectKit(BookDO) as kit:
+        put(kit.store, "book", 3)
+
+        with tracing.using(recorder.begin(None)):
+            await kit.query("book", query)
+
+    (search,) = [span for span in spans if span.name == "find obj_book"]
+    assert search.kind == "client"
+    assert search.attributes["db.collection.name"] == "obj_book"
