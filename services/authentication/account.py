@@ -8,6 +8,7 @@ keeps no name, and no clock is involved.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import NewType
 
@@ -41,6 +42,8 @@ from .rules import SessionEntry, find_surplus_sessions, show_session, wrong_logi
 from .second_factor import SecondFactorMethods
 
 Logins = NewType("Logins", AddressThrottle)
+# Seconds for the holder's answer. The holder, whose registration is refused, may itself wait for this object.
+HOLDER_TIMEOUT = 5.0
 # The types whose objects, under a user's ID, hold API keys and webhooks: by their place in `PasswordChanged`.
 CredentialHolders = NewType("CredentialHolders", dict[str, str])
 
@@ -312,7 +315,10 @@ class AuthenticationDO(SecondFactorMethods, type=ACCOUNT_TYPE, management="read_
 
     async def _is_held_by(self, user: str) -> bool:
         try:
-            return bool(await self.call(users.TYPE, user, "holds", account=self.id))
+            async with asyncio.timeout(HOLDER_TIMEOUT):
+                return bool(await self.call(users.TYPE, user, "holds", account=self.id))
+        except TimeoutError:
+            raise Failure("unavailable", "the user who may hold this name did not answer in time") from None
         except Failure as failure:
             if failure.code == "not-found":
                 return False

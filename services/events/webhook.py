@@ -210,7 +210,7 @@ class WebhookDO(BaseDurableObject[WebhookState], type=TYPE, management="read_onl
         # A turn that only returned would create an object.
         await self.delete()
 
-    @query(allow=services())
+    @query(allow=services(), reentrant=True)
     async def target(self) -> Target | None:
         """Return the data that a delivery needs, or None if the webhook doesn't exist."""
         state = self.state

@@ -185,7 +185,7 @@ class UserManagementDO(BaseDurableObject[UserState], type=TYPE, management="read
         state.email, state.email_verified, state.announced = email, True, None
         state.updated_at = self.now
 
-    @query(allow=services())
+    @query(allow=services(), reentrant=True)
     async def show(self) -> User:
         """Return the user to a service."""
         self._check_exists()

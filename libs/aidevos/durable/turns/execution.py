@@ -88,7 +88,7 @@ class TurnRunner:
             return None
 
     def reenter(self, activation: Activation | None, request: Request) -> Running:
-        """Run a call to an object that itself waits for that call.
+        """Run a call to an object that runs a command, and may itself wait for that call.
 
         Only a re-entrant query can run, on the last committed state. Raises `deadlock` for anything else, or `moved`.
         """

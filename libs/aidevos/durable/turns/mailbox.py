@@ -110,6 +110,11 @@ class Mailbox:
     def idle(self) -> bool:
         return not (self._queue or self._queries or self._command)
 
+    @property
+    def runs_command(self) -> bool:
+        """True while a command runs that waits for something now."""
+        return self._command is not None
+
     def _watch(self, task: asyncio.Task[None], method: MethodSpec) -> None:
         if method.is_command:
             self._command, self._running = task, method.name

@@ -63,6 +63,19 @@ async def test_a_reentrant_query_shows_nothing_of_an_open_commit(kit: ObjectKit)
     assert (await failure(kit.call("tally", "a", "committed_view", headers=WAITING))).code == "not-found"
 
 
+async def test_a_reentrant_query_does_not_wait_for_a_command_of_another_caller(kit: ObjectKit) -> None:
+    await kit.call("tally", "a", "add", by=5)
+
+    async with asyncio.timeout(2):
+        changed = await asyncio.gather(
+            kit.call("tally", "a", "call_other", id="b", method="add", by=100),
+            kit.call("tally", "b", "call_other", id="a", method="committed"),
+        )
+
+    assert changed == [1, 5]
+    assert await kit.call("tally", "a", "committed") == 105
+
+
 async def test_a_call_to_a_type_that_is_unknown_at_first_may_be_repeated(
     kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from aidevos.security.permissions import ANONYMOUS, Principal
 from aidevos.settings import Settings, load
 from aidevos.testing import ObjectKit
 from services.api_gateway.quota import QuotaDO
+from services.authentication import account
 from services.authentication.rules import MAX_SESSIONS, SessionEntry, find_surplus_sessions
 from tests.support.account_kits import (
     EMAIL,
@@ -103,6 +104,35 @@ async def test_a_refused_registration_gives_the_other_name_back(kit: ObjectKit) 
 
     assert (refused.code, refused.field) == ("exists", "args.username")
     assert (await register(kit, new_id(), "Eve", "new@example.org"))["username"] == "Eve"
+
+
+async def test_a_user_who_logs_in_and_is_erased_at_once_waits_for_nothing(kit: ObjectKit) -> None:
+    id = new_id()
+    await register(kit, id)
+    erasing = {"password": PASSWORD, "caller": owner(await login(kit))}
+
+    async with asyncio.timeout(5):
+        _, erased = await asyncio.gather(login(kit), kit.call("user", id, "erase", **erasing), return_exceptions=True)
+
+    assert erased is None
+    await kit.settle()
+    assert (await failure(login(kit))).status == 401
+
+
+async def test_a_name_that_two_register_at_once_is_soon_free_if_the_first_fails(
+    kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account, "HOLDER_TIMEOUT", 0.1)
+    await register(kit, new_id(), "Ada", "ada@example.org")
+
+    async with asyncio.timeout(5):
+        # The first has the address, and finds the name taken. The second asks the first whether it keeps the address.
+        taken, registered = await asyncio.gather(
+            failure(register(kit, new_id(), "Ada", "new@example.org")),
+            register(kit, new_id(), "Eve", "new@example.org", request="s"),
+        )
+
+    assert (taken.code, registered["username"]) == ("exists", "Eve")
 
 
 async def test_secrets_are_at_rest_nowhere(kit: ObjectKit) -> None:

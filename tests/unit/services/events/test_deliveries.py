@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from aidevos.security.permissions import Principal
 from aidevos.settings import SettingsError, load
 from aidevos.testing import SERVICE, ObjectKit
 from services.events.fan_out import FanOut
+from services.events.sends import Sends
 from services.events.service import service as events
 from services.events.subscriptions import Subscriptions, wants
 from tests.support import account_kits
-from tests.support.kits import failure
+from tests.support.kits import failure, quiet
 from tests.support.webhooks import webhook
 
 DAY = 86_400.0
@@ -263,6 +265,31 @@ async def test_the_log_goes_with_its_webhook(kit: ObjectKit, sender: Sender, ada
     for id in (*ids, late):
         assert (await failure(shown(kit, id))).code == "not-found"
     assert (await failure(hook(kit))).code == "not-found"
+
+
+async def test_a_webhook_can_be_removed_while_a_delivery_begins_an_attempt(
+    kit: ObjectKit, ada: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = asyncio.Event()
+
+    @asynccontextmanager
+    async def turn(self: Sends, webhook: str, owner: str) -> AsyncIterator[bool]:
+        await swept.wait()
+        yield True
+
+    monkeypatch.setattr(Sends, "turn", turn)
+    await make(kit, ada)
+    id = await begun(kit, ada)
+    kit.alarms.ring_due()
+    await quiet()
+    await kit.call("webhook", HOOK, "remove", caller=ada)
+    # The delivery's attempt waits for a slot, and the webhook for the end of that attempt.
+    await quiet()
+    swept.set()
+
+    async with asyncio.timeout(2):
+        await kit.settle()
+    assert (await failure(shown(kit, id))).code == "not-found"
 
 
 async def test_a_user_has_no_more_webhooks_than_the_setting_says(kit: ObjectKit, ada: Principal) -> None:
