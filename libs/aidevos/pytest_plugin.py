@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 # By name, because pytest takes a mark with one class as its argument for a decorator of that class.
 MARKER = "kit(types, **options): the object classes of the fixture `kit`, and the options of its ObjectKit"
+# From Python 3.12 on, nats-py warns of its own code for each connection. Nobody who tests objects can change that.
+NOT_OURS = r"ignore:datetime\.datetime\.utcnow:DeprecationWarning:nats\."
 _KIT = pytest.StashKey["ObjectKit"]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
+    config.addinivalue_line("filterwarnings", NOT_OURS)
 
 
 @pytest.fixture

@@ -41,6 +41,14 @@ def test_without_await(kit): pass
 
 async def test_that_fails(): assert 1 == 2
 """
+WARNING = """
+import warnings
+
+def test_that_warns() -> None:
+    for module in ("nats.micro.service", "shop"):
+        text = f"datetime.datetime.utcnow() is deprecated in {module}"
+        warnings.warn_explicit(text, DeprecationWarning, f"{module}.py", 1, module)
+"""
 ALONE = ("-p", "no:asyncio", "-p", "no:anyio")
 
 
@@ -78,6 +86,14 @@ def test_what_is_missing_is_said_in_a_line(tmp_path: Path) -> None:
     assert "must be async def" in printed
     assert "assert 1 == 2" in printed
     assert "1 failed, 2 errors" in printed
+
+
+def test_what_the_client_of_nats_warns_of_is_not_shown(tmp_path: Path) -> None:
+    printed = run(tmp_path, WARNING, *ALONE)
+
+    assert "deprecated in shop" in printed
+    assert "deprecated in nats" not in printed
+    assert "1 passed, 1 warning" in printed
 
 
 def test_the_plugin_loads_nothing_of_the_framework_until_it_is_used() -> None:
