@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 import pymongo
+import uvloop
 from pymongo import UpdateOne, WriteConcern
 from pymongo.collection import Collection
 
@@ -45,7 +46,7 @@ def measure(stage: Stage, seconds: float, rounds: int, stored: int) -> list[Comp
     mongo = pymongo.MongoClient[dict[str, Any]](stage.world.servers.mongo_url)
     with mongo:
         database = mongo.get_database(stage.world.database, write_concern=WriteConcern("majority", j=True))
-        return asyncio.run(_measure(stage, seconds, rounds, stored, database))
+        return uvloop.run(_measure(stage, seconds, rounds, stored, database))
 
 
 async def _measure(stage: Stage, seconds: float, rounds: int, stored: int, database: Any) -> list[Compared]:
