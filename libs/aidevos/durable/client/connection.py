@@ -40,6 +40,9 @@ CLUSTER_PING_INTERVAL = 1
 # Errors that another attempt can't resolve while a process starts.
 FATAL = (AuthorizationError, SecureConnWantedError, ssl.SSLCertVerificationError)
 PENDING_BYTES = 64 * 1024 * 1024
+# Posted messages that are sent together. More would share the cost of sending, but all would wait for the last, and so
+# would the core on which they are read.
+AT_ONCE = 16
 # Inboxes, and the subjects that the server substitutes for them between accounts.
 REPLY_PREFIXES = (b"_INBOX", b"_R_.")
 # Subjects that can be written as they are.
@@ -131,7 +134,7 @@ class Connection(Client):
         self._post(b"PUB %s %d\r\n%s\r\n" % (subject, len(payload), payload))
 
     def _post(self, command: bytes) -> None:
-        """Send a command with those that follow in this turn of the loop, or after the next reconnect."""
+        """Send a command with some that follow in this turn of the loop, or after the next reconnect."""
         if self._status != Client.CONNECTED:
             if self.is_closed:
                 raise ConnectionClosedError
@@ -139,7 +142,9 @@ class Connection(Client):
                 raise OutboundBufferLimitError
         self._pending.append(command)
         self._pending_data_size += len(command)
-        if not self._is_posting:
+        if len(self._pending) % AT_ONCE == 0:
+            self.send_posted()
+        elif not self._is_posting:
             self._is_posting = True
             asyncio.get_running_loop().call_soon(self.send_posted)
 

@@ -14,7 +14,8 @@ from nats.aio.subscription import Subscription
 from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from aidevos.contracts import envelope
-from aidevos.durable.client.connection import Connection, encode_message
+from aidevos.durable.client.connection import AT_ONCE, Connection, encode_message
+from tests.bench.guard import wire
 from tests.support.kits import until
 
 NAMES = st.sampled_from([*sorted(envelope.HEADERS), "Another", "Nats-TTL"])
@@ -192,6 +193,18 @@ async def test_a_posted_message_is_on_the_wire_as_a_published_one(headers: dict[
     client._send_command = keep  # type: ignore[method-assign]
     await client._send_publish("_INBOX.a", "", b"{}", 2, headers)
     assert b"".join(connection._pending).split() == b"".join(commands).split()
+
+
+async def test_messages_posted_in_one_turn_of_the_loop_are_sent_a_few_at_a_time() -> None:
+    writes: list[bytes] = []
+    connection, _ = wire.connect(writes.append)
+
+    for _ in range(2 * AT_ONCE + 1):
+        connection.post_payload(b"_INBOX.a", b"1")
+
+    assert [write.count(b"PUB") for write in writes] == [AT_ONCE, AT_ONCE]
+    await until(lambda: len(writes) == 3)
+    assert writes[2].count(b"PUB") == 1
 
 
 async def test_what_is_posted_over_a_lost_connection_is_kept_up_to_a_bound_and_never_over_a_closed_one() -> None:
