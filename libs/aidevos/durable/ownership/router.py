@@ -10,7 +10,6 @@ from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.method import MethodSpec
 from aidevos.durable.objects.registry import ObjectType
 from aidevos.durable.ownership.catalogue import Catalogue
-from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.execution import TurnRunner
 from aidevos.durable.turns.failures import NEEDS
@@ -66,18 +65,18 @@ class DurableObjectRouter:
             raise Failure("query-only", f"{type_name}.{method_name} is a command")
         self._gate.check_call(principal, type, method_name)
         request = self._request(type, id, method, payload, headers, principal, respond, stored=stored, waited=waited)
-        activation = self._catalogue.get(type_name, id)
-        if self._bypasses_mailbox(activation, request):
-            task = self._runner.reenter(activation, request)
+        if (request.chain or method.reentrant) and self._bypasses_mailbox(request):
+            task = self._runner.reenter(self._catalogue.get(type_name, id), request)
             if task is not None:
                 self._track(task)
         else:
             self._catalogue.enqueue(request, partition)
 
-    def _bypasses_mailbox(self, activation: Activation | None, request: Request) -> bool:
+    def _bypasses_mailbox(self, request: Request) -> bool:
         """Return True if the object waits for this call, or if it is a re-entrant query and a command runs."""
-        if request.chain and subjects.join_object_id(request.type.name, request.id) in request.chain:
+        if subjects.join_object_id(request.type.name, request.id) in request.chain:
             return True
+        activation = self._catalogue.get(request.type.name, request.id)
         if not request.method.reentrant or activation is None or not activation.mailbox.runs_command:
             return False
         return not self._gate.applies_to(activation, request)
