@@ -4,6 +4,9 @@ Promises: hashing runs in a few threads behind a bounded queue, so other request
 the bound, which is one for the cores of each process, callers get `overloaded`. A check without a hash takes as long as
 one against a hash, so response times don't reveal which accounts exist. The C library keeps the memory of a hash for
 the next one. It goes back to the system when no password has been hashed for a while.
+
+While passwords wait for a thread, results are handed over in groups, so that the logins that go on share messages and
+commits. A result waits for fewer others than there are passwords that wait.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ RETRY_AFTER = 1.0
 # Seconds without a hash after which the memory is given back.
 IDLE = 5.0
 NICENESS = 10
+# The most results that are handed over together.
+GROUP = 8
 
 
 class Passwords:
@@ -54,10 +59,12 @@ class Passwords:
             memory_cost=settings.password_memory,
             parallelism=settings.password_lanes,
         )
-        threads = settings.password_threads or os.cpu_count() or 1
-        self._threads = ThreadPoolExecutor(threads, "passwords", initializer=_yield_to_others)
-        self._bound = threads + settings.password_queue
+        self._at_once = settings.password_threads or os.cpu_count() or 1
+        self._threads = ThreadPoolExecutor(self._at_once, "passwords", initializer=_yield_to_others)
+        self._bound = self._at_once + settings.password_queue
         self._pending = 0
+        # Those whose results wait for others.
+        self._group: list[asyncio.Future[None]] = []
         self._release: asyncio.TimerHandle | None = None
         self._dummy = self._hasher.hash(secrets.token_urlsafe())
 
@@ -65,6 +72,11 @@ class Passwords:
     def pending(self) -> int:
         """The number of passwords that are being hashed or wait for it."""
         return self._pending
+
+    @property
+    def _waiting(self) -> int:
+        """The number of passwords that wait for a thread."""
+        return self._pending - self._at_once
 
     async def hash(self, password: str) -> str:
         """Return the password's hash in PHC format. Raises `overloaded`."""
@@ -99,12 +111,30 @@ class Passwords:
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
         began = perf_counter()
         try:
-            return await asyncio.wrap_future(future)
+            result = await asyncio.wrap_future(future)
+            await self._join_group()
+            return result
         finally:
             self._on_waited("the hashing of a password", perf_counter() - began)
 
+    async def _join_group(self) -> None:
+        """Return when the group of a result is complete."""
+        if len(self._group) + 1 < GROUP and self._waiting > len(self._group) + 1:
+            self._group.append(asyncio.get_running_loop().create_future())
+            await self._group[-1]
+        else:
+            self._end_group()
+
+    def _end_group(self) -> None:
+        for member in self._group:
+            if not member.done():
+                member.set_result(None)
+        self._group = []
+
     def _done(self) -> None:
         self._pending -= 1
+        if self._waiting <= len(self._group):
+            self._end_group()
         if self._release is not None:
             self._release.cancel()
         loop = asyncio.get_running_loop()

@@ -67,6 +67,41 @@ async def test_the_loop_goes_on_while_passwords_are_hashed(passwords: Passwords)
     assert turns > 30
 
 
+async def test_results_come_in_groups_while_passwords_wait(passwords: Passwords) -> None:
+    left: list[int] = []
+
+    async def check() -> None:
+        await passwords.hash("x")
+        left.append(passwords.pending)
+
+    await asyncio.gather(*(check() for _ in range(24)))
+
+    # Two groups of eight and smaller ones at the end. At each, another hash may have ended just then.
+    assert len(set(left)) <= 12
+
+
+async def test_a_result_waits_for_fewer_passwords_than_there_are_behind_it(passwords: Passwords) -> None:
+    first, *_ = [asyncio.create_task(passwords.hash("x")) for _ in range(3)]
+
+    await first
+
+    # The first leaves one that is hashed and one that waits, for which it doesn't wait.
+    assert passwords.pending == 2
+
+
+async def test_a_caller_that_gives_up_in_a_group_holds_up_no_other(passwords: Passwords) -> None:
+    under_way = [asyncio.create_task(passwords.hash("x")) for _ in range(12)]
+    async with asyncio.timeout(10):
+        while not passwords._group:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+    under_way[0].cancel()
+    results = await asyncio.gather(*under_way, return_exceptions=True)
+
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert all(isinstance(result, str) for result in results[1:])
+
+
 @pytest.mark.parametrize(
     "password",
     [
