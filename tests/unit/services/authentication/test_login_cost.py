@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from aidevos import new_id
 from aidevos.contracts.authentication import session_of
@@ -81,6 +82,24 @@ async def test_the_entries_of_many_logins_share_bulk_writes(settings: Settings) 
         assert store.writes["audit"] <= 2 + elapsed / COMMIT_INTERVAL
         assert store.updates["audit"] >= LOGINS
         assert await find_logins(kit) == [session_of(pair["refresh_token"]) for pair in pairs]
+
+
+async def test_logins_whose_passwords_have_waited_share_bulk_writes(settings: Settings) -> None:
+    store, names = LogStore(), [f"ada{number}" for number in range(LOGINS)]
+    slow = replace(settings, password_threads=1, password_memory=19 * 1024)
+    async with kit_of(slow, store=store) as kit:
+        for name in names:
+            await register(kit, new_id(), name, f"{name}@example.org", name)
+        await kit.settle()
+        store.updates.clear()
+        store.writes.clear()
+
+        await asyncio.gather(*(login(kit, name) for name in names))
+
+        assert store.updates["session"] == LOGINS
+        assert store.updates["auth"] >= LOGINS
+        assert store.writes["session"] <= LOGINS / 2
+        assert store.writes["auth"] <= LOGINS / 2
 
 
 async def test_no_entry_of_an_answered_login_is_lost_or_doubled_by_a_crash(settings: Settings) -> None:
