@@ -86,7 +86,12 @@ class Runtime:
         self._commits = {name: self._group_commit(name, owner_ids) for name in registry.types}
         self._archive = ReplyArchive(store)
         runner = TurnRunner(
-            self.environment, gate, self._archive, requeue=self.catalogue.requeue, discard=self.catalogue.discard
+            self.environment,
+            gate,
+            self._archive,
+            requeue=self.catalogue.requeue,
+            discard=self.catalogue.discard,
+            rouse=self.catalogue.residents.rouse,
         )
         self.turns = TurnCounter(runner.start)
         self.lifecycle = Lifecycle(

@@ -108,12 +108,15 @@ class Lifecycle:
     async def sweep(self) -> None:
         """Hibernate objects that have long been idle, and the longest unused ones while memory exceeds its bound.
 
+        Of those that were not used for some seconds, only the encoded state stays.
+
         Past the bound, an object also leaves if only its outbox is left to do, which a later scan finds again.
         """
         residents = self._catalogue.residents
         now = asyncio.get_running_loop().time()
         idle_since = now - self._environment.limits.idle_after
         await self._environment.slices.run(self._hibernate_idle(idle_since))
+        await self._environment.slices.run(residents.rest_unused(now))
         if residents.pressed.is_set():
             await self._environment.slices.run(self._relieve(now))
 
@@ -283,6 +286,7 @@ async def _call_on_activate(activation: Activation) -> None:
 async def _call_on_hibernate(activation: Activation) -> None:
     """Run the hook of an object that has left memory. A call meanwhile creates a new activation."""
     try:
+        activation.rouse()
         with using_state(activation.object):
             async with asyncio.timeout(HOOK_WITHIN):
                 await activation.object.on_hibernate()

@@ -17,6 +17,9 @@ from itertools import count
 
 from aidevos.durable.turns.activation import Activation
 
+# Seconds without a turn after which an object rests.
+REST_AFTER = 10.0
+
 
 class Tally:
     """A tally of the objects of one type. `senders` are those with entries in their outboxes."""
@@ -38,6 +41,10 @@ class Residents:
         self.tallies: dict[str, Tally] = {}
         self._uses: list[tuple[float, int, Activation]] = []
         self._serial = count()
+        # The objects that don't rest. `_to_look_at` are those that are left of a look at all of them.
+        self._awake: dict[Activation, None] = {}
+        self._to_look_at: dict[Activation, None] = {}
+        self._next_look = 0.0
         self.memory = 0
         # Set while memory exceeds its bound.
         self.pressed = asyncio.Event()
@@ -47,6 +54,13 @@ class Residents:
         activation.counted = (0, 0)
         self.tallies.setdefault(activation.type.name, Tally()).objects += 1
         self._push(activation, activation.last_used)
+        self._awake[activation] = None
+        self.recount(activation)
+
+    def rouse(self, activation: Activation) -> None:
+        """End the rest of an activation, because it has a turn."""
+        activation.rouse()
+        self._awake[activation] = None
         self.recount(activation)
 
     def recount(self, activation: Activation) -> None:
@@ -62,6 +76,8 @@ class Residents:
     def remove(self, activation: Activation) -> None:
         """Forget an activation that leaves memory."""
         before, activation.counted = activation.counted, None
+        self._awake.pop(activation, None)
+        self._to_look_at.pop(activation, None)
         if before is not None:
             self.tallies[activation.type.name].objects -= 1
             self._count(activation, before, (0, 0))
@@ -95,6 +111,21 @@ class Residents:
                 finally:
                     if activation.counted is not None:
                         self._push(activation, math.nextafter(max(moment, activation.last_used), math.inf))
+
+    def rest_unused(self, now: float) -> Iterator[None]:
+        """Let the activations rest that had no turn for `REST_AFTER`. Those that are awake are looked at that often."""
+        if now < self._next_look:
+            return
+        self._next_look = now + REST_AFTER
+        self._to_look_at, self._awake = self._awake, {}
+        while self._to_look_at:
+            activation, _ = self._to_look_at.popitem()
+            if activation.last_used <= now - REST_AFTER and activation.may_rest:
+                activation.rest()
+                self.recount(activation)
+            else:
+                self._awake[activation] = None
+            yield
 
     def _push(self, activation: Activation, used: float) -> None:
         heapq.heappush(self._uses, (used, next(self._serial), activation))

@@ -37,7 +37,10 @@ log = logging.getLogger(__name__)
 # The bytes that an object takes besides its state, records, outbox and alarms, as measured with 10,000 objects.
 BASE_SIZE = 3072
 MAX_EPHEMERAL = 64
+# Decoding the snapshot of a resting object delays everything else in the process. It must take a moment only.
+RESTING_SIZE = 16 * 1024
 NEVER = datetime.fromtimestamp(0, UTC)
+_NOTHING_SEEN = (0, 0)
 
 
 class Activation:
@@ -51,8 +54,8 @@ class Activation:
         *("_save", "_stored_form", "alarms", "archiving", "broken", "claimed", "commit", "committed", "counted"),
         *("ephemeral", "exists", "founding", "history", "id", "in_flight", "last_method", "last_used", "loaded"),
         *("loaded_at", "made_at", "mailbox", "object", "outbox", "outbox_last", "outbox_size", "owner", "partition"),
-        *("pending", "project", "records", "relay_flag", "ringing", "seen", "snapshot", "stored_project", "stream"),
-        *("turn", "type", "updated_at", "version", "woken_for_alarm", "__weakref__"),
+        *("pending", "project", "records", "relay_flag", "resting", "ringing", "seen", "snapshot", "stored_project"),
+        *("stream", "turn", "type", "updated_at", "version", "woken_for_alarm", "__weakref__"),
     )
 
     def __init__(
@@ -92,7 +95,9 @@ class Activation:
         self.pending: PendingCommit | None = None
         self.in_flight: PendingCommit | None = None
         # Hashes of the snapshot and of the state that a query has found equal to it.
-        self.seen = (0, 0)
+        self.seen = _NOTHING_SEEN
+        # True while only the snapshot is in memory.
+        self.resting = False
         # The latest outcomes of confidential commands, which are never stored.
         self.ephemeral: dict[str, Record] = {}
 
@@ -185,7 +190,18 @@ class Activation:
         Encoding it again may give other bytes, because an integer in a float field becomes a float.
         """
         self.state = msgspec.convert(codec.decode(snapshot), self.type.cls.state_type, str_keys=True)
-        self.snapshot = codec.encode(self.state)
+        encoded = codec.encode(self.state)
+        self.snapshot = snapshot if encoded == snapshot else encoded
+
+    def rest(self) -> None:
+        """Keep only the encoded form of the state, until `rouse`. The object must be idle."""
+        self.state, self.seen, self.resting = None, _NOTHING_SEEN, True
+
+    def rouse(self) -> None:
+        """Decode the state of a resting object again."""
+        if self.resting:
+            self.restore(self.snapshot)
+            self.resting = False
 
     def _load_state(self, state: dict[str, Any], schema: int) -> msgspec.Struct:
         try:
@@ -199,9 +215,10 @@ class Activation:
 
     def weigh(self) -> int:
         """Return the approximate memory use of the loaded object in bytes."""
-        weight = self.type.weight
-        weight.sample(self.object._state)
-        weighed = BASE_SIZE + int((1 + weight.factor) * len(self.snapshot)) + self.records.size + self.outbox_size
+        weighed = BASE_SIZE + len(self.snapshot) + self.records.size + self.outbox_size
+        if not self.resting:
+            self.type.weight.sample(self.state)
+            weighed += int(self.type.weight.factor * len(self.snapshot))
         if self.alarms:
             weighed += sum(alarm.size for alarm in self.alarms.values())
         return weighed if self.history is None else weighed + self.history.size
@@ -210,6 +227,11 @@ class Activation:
     def idle(self) -> bool:
         """True if the object could leave memory now without losing or delaying anything."""
         return self.loaded and self.mailbox.idle and not (self.pending or self.in_flight or self.outbox)
+
+    @property
+    def may_rest(self) -> bool:
+        """True if the object is idle and its state is small enough to be decoded at the start of a turn."""
+        return self.idle and len(self.snapshot) <= RESTING_SIZE
 
     @property
     def settled(self) -> bool:

@@ -47,7 +47,7 @@ Running = asyncio.Task[None] | None
 class TurnRunner:
     """Runs the turns of one process.
 
-    `requeue` returns a request to the mailbox of its object, and `discard` drops an activation.
+    `requeue` returns a request to the mailbox of its object, `discard` drops an activation, and `rouse` ends its rest.
     """
 
     def __init__(
@@ -58,12 +58,14 @@ class TurnRunner:
         *,
         requeue: Callable[[Request], None],
         discard: Callable[[Activation], None],
+        rouse: Callable[[Activation], None],
     ) -> None:
         self._environment = environment
         self._gate = gate
         self._archive = archive
         self._requeue = requeue
         self._discard = discard
+        self._rouse = rouse
 
     def start(self, activation: Activation, request: Request) -> Running:
         """Run the turn of a request. Return its task, or None if no turn is running when this returns.
@@ -157,6 +159,8 @@ class TurnRunner:
         except Failure as refused:
             self._answer(activation, request, Reply.of(refused))
             return None
+        if activation.resting:
+            self._rouse(activation)
         if self._environment.on_defect is not None:
             _check_untouched(activation, self._environment.on_defect)
         activation.last_method = request.method.name
