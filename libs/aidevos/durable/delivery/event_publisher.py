@@ -31,6 +31,7 @@ from aidevos.durable.client.client import issued_at
 from aidevos.durable.delivery.lanes import Lane, Senders, call_after_pause
 from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.entries import EVENTS_LANE
+from aidevos.durable.turns.pending import StreamPosition
 from aidevos.observability import tracing
 from aidevos.observability.metrics import EVENT_LAG, EVENTS
 from aidevos.observability.tracing import Segment
@@ -113,9 +114,9 @@ class EventPublisher:
 
     async def _locate(self, lane: Lane) -> bool:
         """Find out where the events of an object end in the stream. Return False if that has failed."""
-        activation, position = lane.activation, lane.activation.stream
+        activation = lane.activation
         try:
-            position.sequence, position.number = await self._bus.read_last(_scope(activation))
+            sequence, number = await self._bus.read_last(_scope(activation))
         except BusError as error:
             lane.attempts += 1
             self._problem = NOT_STORED
@@ -126,7 +127,7 @@ class EventPublisher:
                 extra=activation.log_fields,
             )
             return False
-        position.known = True
+        activation.stream = StreamPosition(True, sequence, number)
         self._settle(lane)
         return True
 
@@ -192,21 +193,21 @@ class EventPublisher:
 
     def _note_position(self, lane: Lane, results: Results) -> Exception | None:
         """Note where the object's events end. Return the failure of the first event that the bus has not stored."""
-        position, now = lane.activation.stream, self._clock.now()
+        now = self._clock.now()
         for event, result in results:
             if isinstance(result, Exception):
                 _FAILED.inc()
                 return result
             _PUBLISHED.inc()
             EVENT_LAG.observe(max(0.0, now - issued_at(event.number)))
-            position.sequence, position.number = result, event.number
+            lane.activation.stream = StreamPosition(True, result, event.number)
             lane.attempts = lane.conflicts = 0
             self._problem = ""
         return None
 
     def _remove_sent(self, lane: Lane, failure: Exception | None) -> None:
-        position = lane.activation.stream
-        while lane.numbers and lane.numbers[0] <= position.number and not lane.activation.broken:
+        last = lane.activation.stream.number
+        while lane.numbers and lane.numbers[0] <= last and not lane.activation.broken:
             self._on_sent(lane.activation, lane.numbers.popleft())
         if lane.activation.broken or not lane.numbers:
             del self._lanes[lane.activation]
@@ -217,7 +218,7 @@ class EventPublisher:
 
     def _retry(self, lane: Lane, failure: Exception) -> None:
         """Publish again after a pause. The first time that the order is refused, the position is read again at once."""
-        lane.activation.stream.known = False
+        lane.activation.stream = lane.activation.stream._replace(known=False)
         if isinstance(failure, OrderConflict):
             lane.conflicts += 1
             if lane.conflicts == 1:

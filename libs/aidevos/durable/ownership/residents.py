@@ -51,7 +51,7 @@ class Residents:
 
     def add(self, activation: Activation) -> None:
         """Count an activation that was just loaded."""
-        activation.counted = (0, 0)
+        activation.counted = True
         self.tallies.setdefault(activation.type.name, Tally()).objects += 1
         self._push(activation, activation.last_used)
         self._awake[activation] = None
@@ -65,22 +65,19 @@ class Residents:
 
     def recount(self, activation: Activation) -> None:
         """Count an activation again, because its state or outbox has changed."""
-        before = activation.counted
-        if before is None:
-            return
-        now = (activation.weigh(), len(activation.outbox))
-        if now != before:
-            activation.counted = now
-            self._count(activation, before, now)
+        if activation.counted:
+            weight, entries = activation.weigh(), len(activation.outbox)
+            if weight != activation.counted_weight or entries != activation.counted_entries:
+                self._count(activation, weight, entries)
 
     def remove(self, activation: Activation) -> None:
         """Forget an activation that leaves memory."""
-        before, activation.counted = activation.counted, None
         self._awake.pop(activation, None)
         self._to_look_at.pop(activation, None)
-        if before is not None:
+        if activation.counted:
             self.tallies[activation.type.name].objects -= 1
-            self._count(activation, before, (0, 0))
+            self._count(activation, 0, 0)
+            activation.counted = False
 
     @property
     def entries(self) -> int:
@@ -100,7 +97,7 @@ class Residents:
         """
         while self._uses and self._uses[0][0] <= moment:
             _, _, activation = heapq.heappop(self._uses)
-            if activation.counted is None:
+            if not activation.counted:
                 yield None
             elif activation.last_used > moment or (self._uses and activation.last_used > self._uses[0][0]):
                 self._push(activation, activation.last_used)
@@ -109,7 +106,7 @@ class Residents:
                 try:
                     yield activation
                 finally:
-                    if activation.counted is not None:
+                    if activation.counted:
                         self._push(activation, math.nextafter(max(moment, activation.last_used), math.inf))
 
     def rest_unused(self, now: float) -> Iterator[None]:
@@ -130,16 +127,17 @@ class Residents:
     def _push(self, activation: Activation, used: float) -> None:
         heapq.heappush(self._uses, (used, next(self._serial), activation))
 
-    def _count(self, activation: Activation, before: tuple[int, int], after: tuple[int, int]) -> None:
-        tally, grown = self.tallies[activation.type.name], after[0] - before[0]
+    def _count(self, activation: Activation, weight: int, entries: int) -> None:
+        tally, grown = self.tallies[activation.type.name], weight - activation.counted_weight
+        if entries != activation.counted_entries:
+            tally.entries += entries - activation.counted_entries
+            if not entries:
+                del tally.senders[activation]
+            elif not activation.counted_entries:
+                tally.senders[activation] = None
+        activation.counted_weight, activation.counted_entries = weight, entries
         self.memory += grown
         tally.memory += grown
-        if after[1] != before[1]:
-            tally.entries += after[1] - before[1]
-            if not after[1]:
-                del tally.senders[activation]
-            elif not before[1]:
-                tally.senders[activation] = None
         if self.memory > self._limit:
             self.pressed.set()
         else:

@@ -30,17 +30,16 @@ from aidevos.durable.store.port import Commit, Document
 from aidevos.durable.turns.completion import Bounds, Changes, CompletionRecords, Record
 from aidevos.durable.turns.history import Author, History, Version
 from aidevos.durable.turns.mailbox import Mailbox
-from aidevos.durable.turns.pending import Committed, PendingCommit, StreamPosition
+from aidevos.durable.turns.pending import NOWHERE, START, Committed, PendingCommit
 from aidevos.durable.turns.request import Request
 
 log = logging.getLogger(__name__)
 # The bytes that an object takes besides its state, records, outbox and alarms, as measured with 10,000 objects.
-BASE_SIZE = 3072
+BASE_SIZE = 2752
 MAX_EPHEMERAL = 64
-# Decoding the snapshot of a resting object delays everything else in the process. It must take a moment only.
+# The most bytes of the encoded state of an object that rests. Its next turn begins by decoding it, on the event loop.
 RESTING_SIZE = 16 * 1024
 NEVER = datetime.fromtimestamp(0, UTC)
-_NOTHING_SEEN = (0, 0)
 
 
 class Activation:
@@ -51,11 +50,12 @@ class Activation:
 
     # With so many attributes, a dictionary of them would take another 2 KB.
     __slots__ = (
-        *("_save", "_stored_form", "alarms", "archiving", "broken", "claimed", "commit", "committed", "counted"),
-        *("ephemeral", "exists", "founding", "history", "id", "in_flight", "last_method", "last_used", "loaded"),
-        *("loaded_at", "made_at", "mailbox", "object", "outbox", "outbox_last", "outbox_size", "owner", "partition"),
-        *("pending", "project", "records", "relay_flag", "resting", "ringing", "seen", "snapshot", "stored_project"),
-        *("stream", "turn", "type", "updated_at", "version", "woken_for_alarm", "__weakref__"),
+        *("_former_commit", "_save", "_stored_schema", "alarms", "archiving", "broken", "claimed", "committed"),
+        *("counted", "counted_entries", "counted_weight", "ephemeral", "exists", "founding", "history", "id"),
+        *("in_flight", "last_method", "last_used", "loaded", "loaded_at", "made_at", "mailbox", "object", "outbox"),
+        *("outbox_last", "outbox_size", "owner", "partition", "pending", "project", "records", "relay_flag"),
+        *("resting", "ringing", "seen", "snapshot", "stream", "turn", "type", "updated_at", "version"),
+        *("woken_for_alarm", "__weakref__"),
     )
 
     def __init__(
@@ -89,17 +89,18 @@ class Activation:
         self.last_used = 0.0
         # Seconds since the epoch.
         self.loaded_at = 0.0
-        # Its weight and outbox entries, as its process has counted them; None while it isn't counted.
-        self.counted: tuple[int, int] | None = None
-        self.stream = StreamPosition()
+        # True while its process counts its weight and its outbox entries, and both as they were counted.
+        self.counted = False
+        self.counted_weight = self.counted_entries = 0
+        self.stream = NOWHERE
         self.pending: PendingCommit | None = None
         self.in_flight: PendingCommit | None = None
         # Hashes of the snapshot and of the state that a query has found equal to it.
-        self.seen = _NOTHING_SEEN
+        self.seen = (0, 0)
         # True while only the snapshot is in memory.
         self.resting = False
-        # The latest outcomes of confidential commands, which are never stored.
-        self.ephemeral: dict[str, Record] = {}
+        # The latest outcomes of confidential commands, which are never stored; None if there are none.
+        self.ephemeral: dict[str, Record] | None = None
 
     def load(self, document: Document | None, bounds: Bounds, *, claimed: bool) -> None:
         """Initialize from the stored document, or as an absent object.
@@ -107,15 +108,15 @@ class Activation:
         Raises `NewerSchema`, and `internal` for an unreadable state.
         """
         self.owner = document.owner if document and document.owner else ""
-        self.commit = document.commit if document else None
+        # The last commit by another owner; empty once this one has committed.
+        self._former_commit = document.commit if document else None
         self.turn = document.turn if document else 0
         self.version = document.version if document else 0
         self.exists = bool(document and document.exists)
-        self.project = self.stored_project = document.project if document else None
+        self.project = document.project if document else None
         self.made_at = (document and document.made_at) or NEVER
         self.updated_at = (document and document.updated_at) or NEVER
-        # The schema and the creation time in the document; None if there is no state.
-        self._stored_form = (document.schema, document.made_at) if document and document.exists else None
+        self._stored_schema = document.schema if document else 0
         self.records = CompletionRecords(
             document.replies if document else {}, bool(document and document.archived), bounds
         )
@@ -152,7 +153,12 @@ class Activation:
         self.owner = owner
         self.founding = True
         # A new object has no events; if there are some, the first publish fails and the position is read again.
-        self.stream.known = True
+        self.stream = START
+
+    @property
+    def commit(self) -> str | None:
+        """The ID of the last commit, by this owner or a former one; None if there was none."""
+        return f"{self.owner}.{self.turn}" if self._former_commit == "" else self._former_commit
 
     @property
     def log_fields(self) -> dict[str, str]:
@@ -180,9 +186,10 @@ class Activation:
 
     def remember(self, key: str, record: Record) -> None:
         """Keep the outcome of a confidential command in memory, for a caller that repeats the request."""
-        self.ephemeral[key] = record
-        if len(self.ephemeral) > MAX_EPHEMERAL:
-            del self.ephemeral[next(iter(self.ephemeral))]
+        kept = self.ephemeral = self.ephemeral or {}
+        kept[key] = record
+        if len(kept) > MAX_EPHEMERAL:
+            del kept[next(iter(kept))]
 
     def restore(self, snapshot: bytes) -> None:
         """Set the state to a decoded snapshot.
@@ -195,7 +202,7 @@ class Activation:
 
     def rest(self) -> None:
         """Keep only the encoded form of the state, until `rouse`. The object must be idle."""
-        self.state, self.seen, self.resting = None, _NOTHING_SEEN, True
+        self.state, self.seen, self.resting = None, (0, 0), True
 
     def rouse(self) -> None:
         """Decode the state of a resting object again."""
@@ -215,10 +222,12 @@ class Activation:
 
     def weigh(self) -> int:
         """Return the approximate memory use of the loaded object in bytes."""
-        weighed = BASE_SIZE + len(self.snapshot) + self.records.size + self.outbox_size
+        size = len(self.snapshot)
+        weighed = BASE_SIZE + size + self.records.size + self.outbox_size
         if not self.resting:
-            self.type.weight.sample(self.state)
-            weighed += int(self.type.weight.factor * len(self.snapshot))
+            weight = self.type.weight
+            weight.sample(self.object._state)
+            weighed += int(weight.factor * size)
         if self.alarms:
             weighed += sum(alarm.size for alarm in self.alarms.values())
         return weighed if self.history is None else weighed + self.history.size
@@ -303,24 +312,25 @@ class Activation:
             values["alarm_at"] = min(alarm.at for alarm in self.alarms.values())
         elif pending.alarms:
             changes.drop("alarm_at")
-        self.commit = f"{self.owner}.{self.turn}"
+        self._former_commit = ""
         founding = self.partition if self.founding else None
-        return Commit(self.id, self.owner, self.turn, self.commit, values, list(changes.unset), size, founding)
+        commit = f"{self.owner}.{self.turn}"
+        return Commit(self.id, self.owner, self.turn, commit, values, list(changes.unset), size, founding)
 
     def _seal_state(self, values: dict[str, Any], changes: Changes) -> None:
         values["version"] = self.version
         values["updated_at"] = self.updated_at
-        form = (self.type.cls.schema_version, self.made_at) if self.exists else None
-        if form is None:
+        stored = self.committed
+        if not self.exists:
             changes.drop("state")
         else:
             values["state"] = codec.Encoded(self.snapshot)
-            if form != self._stored_form:
-                values["schema"], values["made_at"] = form
+            schema = self.type.cls.schema_version
+            if not stored.exists or (schema, self.made_at) != (self._stored_schema, stored.made_at):
+                self._stored_schema = values["schema"] = schema
+                values["made_at"] = self.made_at
                 changes.drop("deleted")
-        self._stored_form = form
-        if self.project != self.stored_project:
-            self.stored_project = self.project
+        if self.project != stored.project:
             if self.project is None:
                 changes.drop("project")
             else:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -43,6 +43,9 @@ SWEEP_EVERY = 600.0
 # Seconds that a caller's clock may be ahead of ours.
 CLOCK_SKEW = 60.0
 OVERHEAD = 96
+Kind = Literal["clients", "chosen"]
+# The field of each kind's documents that takes the most.
+CONTENTS: dict[Kind, str] = {"clients": "r", "chosen": "p"}
 _ERASED = Reply.of(Failure("stale", "the outcome of this request was erased"))
 
 
@@ -168,19 +171,18 @@ class CompletionRecords:
     """The records of one activation: a mirror of `replies` in its document that tracks unwritten changes."""
 
     __slots__ = (
-        *("_bounds", "_changed_chosen", "_changed_clients", "_chosen", "_chosen_size", "_clients", "_large"),
-        *("_next_sweep", "_size", "archived", "generation"),
+        *("_bounds", "_changed", "_chosen", "_chosen_size", "_clients", "_large", "_next_sweep", "_size"),
+        *("archived", "generation"),
     )
 
     def __init__(self, replies: dict[str, Any], archived: bool, bounds: Bounds) -> None:
         self._bounds = bounds
         self._clients = {key: Client.from_document(item) for key, item in replies.get("clients", {}).items()}
         self._chosen = {key: Record.from_document(item) for key, item in replies.get("chosen", {}).items()}
-        # These three are used as sets. An empty dictionary takes less memory than an empty set.
-        self._changed_clients: dict[str, None] = {}
-        self._changed_chosen: dict[str, None] = {}
+        # The kinds and keys of what has changed since the last commit; None if nothing has.
+        self._changed: dict[tuple[Kind, str], None] | None = None
         # Numbered records with large results in the document. Some may have been dropped since.
-        self._large: dict[tuple[str, int], None] = {}
+        self._large: tuple[tuple[str, int], ...] = ()
         for key, client in self._clients.items():
             self._note_large(key, client)
         self._next_sweep = 0.0
@@ -220,7 +222,7 @@ class CompletionRecords:
         if client is not None and key.ack > client.mark:
             client.mark = key.ack
             self._drop_acknowledged(client)
-            self._changed_clients[key.client] = None
+            self._note_change("clients", key.client)
         # It is further ahead only where the system clock has gone back.
         self._next_sweep = min(self._next_sweep, now + SWEEP_EVERY)
         has_room = self._has_room(key, client)
@@ -235,7 +237,7 @@ class CompletionRecords:
         if not key.client:
             self._chosen[key.key] = record
             self._chosen_size += record.size
-            self._changed_chosen[key.key] = None
+            self._note_change("chosen", key.key)
             return
         client = self._clients.get(key.client)
         if client is None:
@@ -248,23 +250,25 @@ class CompletionRecords:
         client.records[key.number] = record
         self._size += record.size
         if record.is_large:
-            self._large[key.client, key.number] = None
-        self._changed_clients[key.client] = None
+            self._large += ((key.client, key.number),)
+        self._note_change("clients", key.client)
 
     def seal(self, changes: Changes) -> None:
         """Add the unwritten changes to a commit."""
-        for name, content, changed, kept in (
-            ("clients", "r", self._changed_clients, self._clients),
-            ("chosen", "p", self._changed_chosen, self._chosen),
-        ):
-            for key in changed:
-                item: Any = kept.get(key)
-                if item is None:
-                    changes.drop(f"replies.{name}.{key}")
-                else:
-                    document = item.to_document()
-                    changes.put_plain(f"replies.{name}.{key}", document, OVERHEAD + len(document[content]))
-            changed.clear()
+        changed, self._changed = self._changed or (), None
+        for kind, key in changed:
+            item: Any = self._clients.get(key) if kind == "clients" else self._chosen.get(key)
+            path = f"replies.{kind}.{key}"
+            if item is None:
+                changes.drop(path)
+            else:
+                document = item.to_document()
+                changes.put_plain(path, document, OVERHEAD + len(document[CONTENTS[kind]]))
+
+    def _note_change(self, kind: Kind, key: str) -> None:
+        if self._changed is None:
+            self._changed = {}
+        self._changed[kind, key] = None
 
     def expires_at(self, record: Record) -> float:
         """Return when a chosen record expires, in seconds since the epoch."""
@@ -310,10 +314,11 @@ class CompletionRecords:
     def erase_outcomes(self) -> None:
         """Erase the content of every outcome. A repeat of such a request is refused as `stale`."""
         self._chosen = {key: _erased(record) for key, record in self._chosen.items()}
-        self._changed_chosen.update(dict.fromkeys(self._chosen))
+        for key in self._chosen:
+            self._note_change("chosen", key)
         for key, client in self._clients.items():
             client.records = {number: _erased(record) for number, record in client.records.items()}
-            self._changed_clients[key] = None
+            self._note_change("clients", key)
         self._chosen_size = sum(record.size for record in self._chosen.values())
         self._size = sum(client.size for client in self._clients.values())
 
@@ -328,8 +333,7 @@ class CompletionRecords:
 
     def has_stub(self, key: RequestKey) -> bool:
         """Return True if only the archive has the payload of this numbered request's outcome."""
-        client = self._clients.get(key.client)
-        record = client.records.get(key.number) if client else None
+        record = self._numbered(key.client, key.number)
         return record is not None and record.is_stub
 
     def restore(self, key: str, document: dict[str, Any]) -> None:
@@ -341,21 +345,23 @@ class CompletionRecords:
             raise Failure("overloaded", "the object has too many unsettled requests", retry_after=5.0)
         self._clients[key] = client
         self._size += client.size
-        self._changed_clients[key] = None
+        self._note_change("clients", key)
         self._note_large(key, client)
 
     def _note_large(self, key: str, client: Client) -> None:
-        self._large.update(((key, number), None) for number in client.large_results())
+        self._large += tuple((key, number) for number in client.large_results())
 
     def _large_candidates(self) -> Iterator[ArchiveCandidate]:
-        for key, number in sorted(self._large):
-            client = self._clients.get(key)
-            record = client.records.get(number) if client else None
-            if record is None or not record.is_large:
-                self._large.pop((key, number), None)
-            else:
-                end = max(record.at, issued_at(number)) + self._age(record.tell)
-                yield ArchiveCandidate("results", f"{key}-{number}", record.to_document(), end)
+        found = {at: record for at in self._large if (record := self._numbered(*at)) is not None and record.is_large}
+        self._large = tuple(sorted(found))
+        for key, number in self._large:
+            record = found[key, number]
+            end = max(record.at, issued_at(number)) + self._age(record.tell)
+            yield ArchiveCandidate("results", f"{key}-{number}", record.to_document(), end)
+
+    def _numbered(self, key: str, number: int) -> Record | None:
+        client = self._clients.get(key)
+        return client.records.get(number) if client else None
 
     def _drop_result(self, candidate: ArchiveCandidate) -> None:
         key, _, number = candidate.key.rpartition("-")
@@ -364,7 +370,7 @@ class CompletionRecords:
         if client is not None and record is not None and record.to_document() == candidate.document:
             client.records[int(number)] = record._replace(payload=b"")
             self._size -= len(record.payload)
-            self._changed_clients[key] = None
+            self._note_change("clients", key)
 
     def _has_room(self, key: RequestKey, client: Client | None) -> bool:
         if not key.client:
@@ -392,13 +398,13 @@ class CompletionRecords:
 
     def _drop_client(self, key: str) -> None:
         self._size -= self._clients.pop(key).size
-        self._changed_clients[key] = None
+        self._note_change("clients", key)
 
     def _drop_chosen(self, key: str) -> None:
         record = self._chosen.pop(key, None)
         if record is not None:
             self._chosen_size -= record.size
-            self._changed_chosen[key] = None
+            self._note_change("chosen", key)
 
     def _drop_acknowledged(self, client: Client) -> None:
         while client.records:

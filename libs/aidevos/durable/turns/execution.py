@@ -193,7 +193,7 @@ class TurnRunner:
     def _is_answered(self, activation: Activation, request: Request) -> bool:
         """Answer with the outcome of an earlier copy; return True if there is one."""
         if request.ephemeral:
-            found = check_fingerprint(activation.ephemeral.get(request.ephemeral), request.fingerprint)
+            found = check_fingerprint((activation.ephemeral or {}).get(request.ephemeral), request.fingerprint)
             if found is not None:
                 self._answer(activation, request, found.reply)
             return found is not None

@@ -59,15 +59,16 @@ class PendingCommit:
         return requests, callbacks
 
 
-class StreamPosition:
+class StreamPosition(NamedTuple):
     """The last event of an object in the stream, as its owner knows it: its number and stream sequence."""
 
-    __slots__ = ("known", "number", "sequence")
+    known: bool
+    sequence: int = 0
+    number: int = 0
 
-    def __init__(self) -> None:
-        self.known = False
-        self.sequence = 0
-        self.number = 0
+
+# Objects that emit no events share these.
+NOWHERE, START = StreamPosition(known=False), StreamPosition(known=True)
 
 
 def take_all(items: list[Item]) -> Iterator[Item]:

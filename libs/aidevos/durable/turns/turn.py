@@ -257,7 +257,7 @@ class Turn:
         self._only_in_command("forget_outcomes")
         activation = self.activation
         activation.records.erase_outcomes()
-        activation.ephemeral.clear()
+        activation.ephemeral = None
         if activation.archiving:
             raise Failure("unavailable", "records are being moved to the archive; try again")
         try:
