@@ -37,7 +37,7 @@ class Catalogue:
         self._activate = activate
         self._activations: dict[tuple[str, str], Activation] = {}
         self._members: dict[Place, dict[Activation, None]] = {}
-        self.residents = Residents(environment.limits.memory)
+        self.residents = Residents(environment.limits.memory, environment.limits.rest_after)
 
     def get(self, type_name: str, id: str) -> Activation | None:
         """Return the activation of an object, which may still be loading, or None."""

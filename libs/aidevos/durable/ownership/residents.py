@@ -5,6 +5,9 @@ unused object is at the top of a heap.
 
 An object's use doesn't touch the heap. An entry may therefore be older than the last use of its object; it is moved
 when it comes to the top.
+
+An object that wasn't used for some seconds rests: only its encoded state stays in memory, until its next turn. Those
+that are awake are looked at every few seconds, and those that rest are not.
 """
 
 from __future__ import annotations
@@ -16,9 +19,6 @@ from collections.abc import Iterator
 from itertools import count
 
 from aidevos.durable.turns.activation import Activation
-
-# Seconds without a turn after which an object rests.
-REST_AFTER = 10.0
 
 
 class Tally:
@@ -34,10 +34,15 @@ class Tally:
 
 
 class Residents:
-    """The loaded activations of one process. `limit` is the bound of their memory in bytes."""
+    """The loaded activations of one process.
 
-    def __init__(self, limit: int) -> None:
+    `limit` is the bound of their memory in bytes, and `rest_after` the time in seconds without a turn after which one
+    rests.
+    """
+
+    def __init__(self, limit: int, rest_after: float) -> None:
         self._limit = limit
+        self._rest_after = rest_after
         self.tallies: dict[str, Tally] = {}
         self._uses: list[tuple[float, int, Activation]] = []
         self._serial = count()
@@ -110,14 +115,14 @@ class Residents:
                         self._push(activation, math.nextafter(max(moment, activation.last_used), math.inf))
 
     def rest_unused(self, now: float) -> Iterator[None]:
-        """Let the activations rest that had no turn for `REST_AFTER`. Those that are awake are looked at that often."""
+        """Let the activations rest that had no turn for some time. Those that are awake are looked at that often."""
         if now < self._next_look:
             return
-        self._next_look = now + REST_AFTER
+        self._next_look = now + self._rest_after
         self._to_look_at, self._awake = self._awake, {}
         while self._to_look_at:
             activation, _ = self._to_look_at.popitem()
-            if activation.last_used <= now - REST_AFTER and activation.may_rest:
+            if activation.last_used <= now - self._rest_after and activation.may_rest:
                 activation.rest()
                 self.recount(activation)
             else:

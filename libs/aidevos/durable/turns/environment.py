@@ -31,6 +31,7 @@ class Limits(NamedTuple):
     alarm_rate: float = 500.0
     alarm_deadline: float = 60.0
     turn_deadline: float = 30.0
+    rest_after: float = 10.0
     idle_after: float = 300.0
     memory: int = 512 * 1024 * 1024
     searches: int = 16

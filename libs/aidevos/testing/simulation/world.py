@@ -42,6 +42,8 @@ LEAVES_WITHIN = 30.0
 LOOK_EVERY = 0.5
 # Objects leave memory after so many seconds without a request. A sweep follows within about a second.
 IDLE = (0.5, 2.0, 300.0)
+# Soon, so that turns of resting objects are frequent.
+REST_AFTER = 0.1
 SOON_IDLE, LEAVES_MEMORY = 2.0, 1.5
 STARTS_WITHIN = 30.0
 STORES_WITHIN, ONCE_WITHIN = 5.0, 2.0
@@ -138,7 +140,7 @@ class _World:
         self._loop = loop
         self._rng = rng
         self.script = scenario.script(random.Random(plan.seed), loop.time)  # noqa: S311
-        limits = Limits(idle_after=rng.choice(IDLE))
+        limits = Limits(idle_after=rng.choice(IDLE), rest_after=REST_AFTER)
         self._fleet = Fleet(loop, rng, self.script.classes, rng.choice(PARTITIONS), load(), limits)
         self._fleet.disk.on_commit = self.script.on_commit
         self._hosts = [HostNode(self._fleet, number) for number in range(HOSTS)]

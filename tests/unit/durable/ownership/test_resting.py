@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.weight import Weight
-from aidevos.durable.ownership import residents
-from aidevos.durable.ownership.residents import REST_AFTER
 from aidevos.durable.turns.activation import RESTING_SIZE, Activation
 from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
 from tests.support.kits import begun, chosen, examples, failure, until
 from tests.support.objects import Tally
+
+REST_AFTER = Limits().rest_after
 
 
 def activation(kit: ObjectKit, id: str = "a") -> Activation:
@@ -71,20 +71,31 @@ async def test_an_object_that_was_roused_rests_again(kit: ObjectKit) -> None:
     await rested(kit)
 
 
-async def test_a_sweep_lets_objects_rest(kit: ObjectKit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residents, "REST_AFTER", 0.0)
-    await kit.call("tally", "a", "add")
-    await kit.lifecycle.sweep()
-    assert rests(kit)
+async def test_a_sweep_lets_objects_rest() -> None:
+    async with ObjectKit(Tally, limits=Limits(rest_after=0.0)) as kit:
+        await kit.call("tally", "a", "add")
+        await kit.lifecycle.sweep()
+        assert rests(kit)
 
 
-async def test_objects_that_are_awake_are_looked_at_only_now_and_then(
-    kit: ObjectKit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_leaves_memory_during_a_look_is_forgotten(kit: ObjectKit) -> None:
+    for id in "ab":
+        await kit.call("tally", id, "add")
+    looking = kit.catalogue.residents.rest_unused(asyncio.get_running_loop().time() + REST_AFTER)
+    next(looking)
+    kit.catalogue.discard(activation(kit))
+    assert list(looking) == []
+    assert rests(kit, "b")
+
+
+async def test_objects_that_are_awake_are_looked_at_only_now_and_then(kit: ObjectKit) -> None:
     await kit.call("tally", "a", "add")
     look(kit, 0.0)
-    monkeypatch.setattr(Activation, "may_rest", property(lambda self: pytest.fail("looked at")))
-    look(kit, REST_AFTER / 2)
+    activation(kit).last_used -= REST_AFTER
+    look(kit, REST_AFTER - 1)
+    assert not rests(kit)
+    look(kit, REST_AFTER)
+    assert rests(kit)
 
 
 @pytest.mark.parametrize("method", ["add", "add_slowly", "value", "everything", "_read"])
