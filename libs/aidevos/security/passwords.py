@@ -12,7 +12,6 @@ commits. A result waits for fewer others than there are passwords that wait.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import secrets
 import sys
@@ -27,6 +26,7 @@ from typing import TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from aidevos import heap
 from aidevos.contracts.errors import Failure
 from aidevos.settings import Settings
 
@@ -138,14 +138,7 @@ class Passwords:
         if self._release is not None:
             self._release.cancel()
         loop = asyncio.get_running_loop()
-        self._release = loop.call_later(IDLE, loop.run_in_executor, None, _give_memory_back)
-
-
-def _give_memory_back() -> None:
-    """Return free memory to the system. Only the GNU C library keeps it, and has this function."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+        self._release = loop.call_later(IDLE, loop.run_in_executor, None, heap.give_back)
 
 
 def _yield_to_others() -> None:

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
+from aidevos import heap
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import HIBERNATE, PENDING, READ
 from aidevos.durable.base.batcher import Batcher
@@ -39,6 +40,8 @@ LOOKS = frozenset({READ, PENDING, HIBERNATE})
 # Seconds within which an object must become idle that should leave memory, and between two looks.
 IDLE_WITHIN = 1.0
 LOOK_EVERY = 0.005
+# Bytes that a sweep must have freed to return them to the system.
+GIVEN_BACK = 4 * 1024 * 1024
 # Objects per page in a scan of the outboxes.
 SCAN_PAGE = 100
 # Objects that one scan wakes.
@@ -106,19 +109,21 @@ class Lifecycle:
             self._make_ready(activation)
 
     async def sweep(self) -> None:
-        """Hibernate objects that have long been idle, and the longest unused ones while memory exceeds its bound.
+        """Hibernate objects that have long been idle, and let those rest that were not used for some seconds.
 
-        Of those that were not used for some seconds, only the encoded state stays.
-
-        Past the bound, an object also leaves if only its outbox is left to do, which a later scan finds again.
+        While memory exceeds its bound, the longest unused ones leave too, also if only their outboxes are left to do,
+        which a later scan finds again.
         """
         residents = self._catalogue.residents
+        before = residents.memory
         now = asyncio.get_running_loop().time()
         idle_since = now - self._environment.limits.idle_after
         await self._environment.slices.run(self._hibernate_idle(idle_since))
         await self._environment.slices.run(residents.rest_unused(now))
         if residents.pressed.is_set():
             await self._environment.slices.run(self._relieve(now))
+        if before - residents.memory >= GIVEN_BACK:
+            await asyncio.to_thread(heap.give_back)
 
     def _hibernate_idle(self, since: float) -> Iterator[None]:
         for activation in self._catalogue.residents.unused_since(since):

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aidevos import heap
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.weight import Weight
+from aidevos.durable.ownership import lifecycle
 from aidevos.durable.turns.activation import RESTING_SIZE, Activation
 from aidevos.durable.turns.environment import Limits
 from aidevos.testing import ObjectKit
@@ -76,6 +78,19 @@ async def test_a_sweep_lets_objects_rest() -> None:
         await kit.call("tally", "a", "add")
         await kit.lifecycle.sweep()
         assert rests(kit)
+
+
+@pytest.mark.parametrize(("freed", "times"), [(5000, 1), (100, 0)])
+async def test_a_sweep_that_frees_much_gives_memory_back(
+    monkeypatch: pytest.MonkeyPatch, freed: int, times: int
+) -> None:
+    given: list[bool] = []
+    monkeypatch.setattr(heap, "give_back", lambda: given.append(True))
+    monkeypatch.setattr(lifecycle, "GIVEN_BACK", 4000)
+    async with ObjectKit(Tally, limits=Limits(rest_after=0.0)) as kit:
+        await kit.call("tally", "a", "grow", bytes=freed)
+        await kit.lifecycle.sweep()
+        assert len(given) == times
 
 
 async def test_what_leaves_memory_during_a_look_is_forgotten(kit: ObjectKit) -> None:
