@@ -1,4 +1,4 @@
-"""Measures single commands, activations, the memory of idle objects, and many stored objects against few.
+"""Measures single commands, activations, the memory of resting objects, and many stored objects against few.
 
 One host serves both types of `notes`. The comparisons use the same MongoDB, through the driver alone.
 """
@@ -22,6 +22,7 @@ from pymongo.collection import Collection
 
 from aidevos import DurableObjectClient
 from aidevos.contracts import subjects
+from aidevos.durable.turns.environment import Limits
 from tests.bench.cases import Stage
 from tests.bench.comparison import Compared
 from tests.bench.costs import Costs, cost_rows
@@ -35,8 +36,10 @@ IN_FLIGHT = 256
 HOT = 1000
 COLD = 20_000
 STATE = 1000
-# Bytes of an idle object with `STATE` bytes of state.
+# Bytes of a resting object with `STATE` bytes of state.
 ALLOWED = 4096.0
+# Seconds within which all objects rest whose time has come, and their memory is given back.
+SETTLE = 2.0
 PLAIN = "plain_notes"
 _COUNTED = re.compile(r"^aidevos_active_bytes(?:\{.*\})? (\S+)$", re.MULTILINE)
 
@@ -69,7 +72,7 @@ async def _measure(stage: Stage, seconds: float, rounds: int, stored: int, datab
         *rows,
         Compared(name, beside, "rate", own, bulk, 0.5, None),
         *cost_rows(name, costs, beside, bulks),
-        Compared("an idle object with 1 KB of state", "allowed", "p99", real, allowed, None, 1.0, "bytes"),
+        Compared("a resting object with 1 KB of state", "allowed", "p99", real, allowed, None, 1.0, "bytes"),
         Compared("… as the bound counts it", "really", "p99", counted, real, 0.8, 1.2, "bytes"),
     ]
 
@@ -176,15 +179,15 @@ async def _activate(
 ) -> tuple[Sample, Sample, Sample, Sample]:
     """Activate stored objects in a new host by a command, and so with a commit.
 
-    Return the rate, that of a bulk update of as many documents, and the bytes that an object takes: those of the
-    process, and those that the bound of its memory counts.
+    Return the rate, that of a bulk update of as many documents, and the bytes that an object takes once it rests: those
+    of the process, and those that the bound of its memory counts.
     """
     port = free_port()
     with _host(stage, AIDEVOS_METRICS_PORT=str(port)) as host:
         await _write(caller, "note", [f"hot-{number}" for number in range(HOT)])
         before, counted = read_memory(host.pid)[1], await _counted(port)
         own = await costs.measure(_rate(ids, _write(caller, "note", ids)))
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(2 * Limits().rest_after + SETTLE)
         real = (read_memory(host.pid)[1] - before) * 1e6 / len(ids)
         counted = (await _counted(port) - counted) / len(ids)
     bulk = await bulks.measure(_rate(ids, asyncio.to_thread(_update, plain, ids)))
