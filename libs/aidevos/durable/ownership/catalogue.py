@@ -8,7 +8,7 @@ fails or moves to the successor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 from aidevos.contracts.errors import Failure
 from aidevos.durable.objects.registry import ObjectType
@@ -157,20 +157,26 @@ class Catalogue:
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + within
-        await self._environment.slices.run(self._commit_unsettled(place))
-        while loop.time() < end and (unsettled := next(self._unsettled(place), None)) is not None:
-            if unsettled.pending is not None:
-                unsettled.request_commit()
-            await asyncio.sleep(SETTLE_EVERY)
+        while (unsettled := await self._commit_unsettled(place)) is not None and loop.time() < end:
+            while not (unsettled.settled or unsettled.broken) and loop.time() < end:
+                if unsettled.pending is not None:
+                    unsettled.request_commit()
+                await asyncio.sleep(SETTLE_EVERY)
 
-    def _unsettled(self, place: Place | None) -> Iterator[Activation]:
-        return (each for each in self._in(place) if not each.settled)
+    async def _commit_unsettled(self, place: Place | None) -> Activation | None:
+        """Commit what is pending. Return one of the activations that aren't settled."""
+        found: Activation | None = None
 
-    def _commit_unsettled(self, place: Place | None) -> Iterator[None]:
-        for activation in self._unsettled(place):
+        def look(activation: Activation) -> None:
+            nonlocal found
+            if activation.settled or activation.broken:
+                return
+            found = activation
             if activation.pending is not None:
                 activation.request_commit()
-            yield
+
+        await self._environment.slices.map(look, self._in(place))
+        return found
 
     async def give_up(self, place: Place | None = None) -> None:
         """Answer all remaining requests with `unavailable`, so that their callers repeat them elsewhere.
