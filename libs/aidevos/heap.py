@@ -9,7 +9,10 @@ import ctypes
 
 
 def give_back() -> None:
-    """Return free memory to the system, where the C library can do that. It takes about 0.1 s per GB."""
+    """Return free memory to the system, where the C library can do that.
+
+    It takes about 0.1 s per GB, for which other threads may have to wait.
+    """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

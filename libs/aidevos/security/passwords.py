@@ -112,10 +112,10 @@ class Passwords:
         began = perf_counter()
         try:
             result = await asyncio.wrap_future(future)
-            await self._join_group()
-            return result
         finally:
             self._on_waited("the hashing of a password", perf_counter() - began)
+        await self._join_group()
+        return result
 
     async def _join_group(self) -> None:
         """Return when the group of a result is complete."""

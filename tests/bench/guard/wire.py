@@ -45,6 +45,9 @@ class Wire:
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def is_closing(self) -> bool:
+        return False
+
     def at_eof(self) -> bool:
         return False
 

@@ -96,7 +96,8 @@ async def test_a_caller_that_gives_up_in_a_group_holds_up_no_other(passwords: Pa
             await asyncio.sleep(0.001)
 
     under_way[0].cancel()
-    results = await asyncio.gather(*under_way, return_exceptions=True)
+    async with asyncio.timeout(30):
+        results = await asyncio.gather(*under_way, return_exceptions=True)
 
     assert isinstance(results[0], asyncio.CancelledError)
     assert all(isinstance(result, str) for result in results[1:])

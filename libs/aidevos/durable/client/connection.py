@@ -149,11 +149,15 @@ class Connection(Client):
             asyncio.get_running_loop().call_soon(self.send_posted)
 
     def send_posted(self) -> None:
-        """Send what was posted. Only if the socket is full does nats-py's own task do so, which takes longer."""
+        """Send what was posted. Only if the socket is full does nats-py's own task do so, which takes longer.
+
+        What is posted to a connection that was just lost waits for the next one. uvloop refuses to write to it, before
+        nats-py knows of the loss.
+        """
         self._is_posting = False
-        if not self._pending:
-            return
         writer = getattr(self._transport, "_io_writer", None)
+        if not self._pending or (writer is not None and writer.transport.is_closing()):
+            return
         if self._status == Client.CONNECTED and writer is not None and not writer.transport.get_write_buffer_size():
             commands, self._pending, self._pending_data_size = self._pending, [], 0
             writer.write(b"".join(commands))

@@ -32,19 +32,25 @@ class ReplySender:
         self._queue.append((reply_to, reply))
 
     def _post_all(self) -> None:
-        while self._queue:
-            reply_to, reply = self._queue.popleft()
-            if len(reply.payload) > self._connection.max_payload:
-                reply = Reply.of(Failure("internal", "the answer exceeds the payload limit of NATS"))
-            try:
-                if reply.failed:
-                    message = encode_message(reply.payload, problem_headers(reply.payload))
-                    self._connection.post(reply_to.encode(), message)
-                else:
-                    self._connection.post_payload(reply_to.encode(), reply.payload)
-            except NatsError as error:
-                log.warning("sending an answer failed: %r", error)
-        self._connection.send_posted()
+        try:
+            while self._queue:
+                self._post(*self._queue.popleft())
+            self._connection.send_posted()
+        finally:
+            if self._queue:
+                self._loop.call_soon(self._post_all)
+
+    def _post(self, reply_to: str, reply: Reply) -> None:
+        if len(reply.payload) > self._connection.max_payload:
+            reply = Reply.of(Failure("internal", "the answer exceeds the payload limit of NATS"))
+        try:
+            if reply.failed:
+                message = encode_message(reply.payload, problem_headers(reply.payload))
+                self._connection.post(reply_to.encode(), message)
+            else:
+                self._connection.post_payload(reply_to.encode(), reply.payload)
+        except NatsError as error:
+            log.warning("sending an answer failed: %r", error)
 
     async def flush(self) -> None:
         """Return when all queued answers were sent."""

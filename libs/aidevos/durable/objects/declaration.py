@@ -208,8 +208,8 @@ def query(
 ) -> Declare:
     """Declare a method that only reads.
 
-    A `reentrant` query doesn't wait for a running command of the object, but answers from the last committed state. So
-    it also answers a call that this command waits for. `turn_deadline` is as for commands.
+    A `reentrant` query doesn't wait for commands of the object, but answers from the last committed state. So it also
+    answers a call that a command waits for. `turn_deadline` is as for commands.
     """
     return cast(Declare, _declare(Declaration("query", allow, name, reentrant, turn_deadline=turn_deadline)))
 

@@ -153,7 +153,7 @@ class Catalogue:
     async def settle(self, within: float, place: Place | None = None) -> None:
         """Return when no request waits and everything is committed, or after `within` seconds.
 
-        With a `place`, only that partition counts.
+        With a `place`, only that partition counts. No new requests may arrive meanwhile.
         """
         loop = asyncio.get_running_loop()
         end = loop.time() + within

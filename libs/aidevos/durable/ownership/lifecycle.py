@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
@@ -18,9 +19,7 @@ from aidevos import heap
 from aidevos.contracts.errors import Failure
 from aidevos.contracts.objects import HIBERNATE, PENDING, READ
 from aidevos.durable.base.batcher import Batcher
-from aidevos.durable.objects.object import BaseDurableObject
 from aidevos.durable.objects.registry import NewerSchema, ObjectType
-from aidevos.durable.objects.running import using_state
 from aidevos.durable.ownership.catalogue import Catalogue
 from aidevos.durable.ownership.owner_ids import OwnerIds
 from aidevos.durable.ownership.turn_counter import TurnCounter
@@ -29,10 +28,10 @@ from aidevos.durable.turns.activation import Activation
 from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply
+from aidevos.durable.turns.hooks import call_on_activate, call_on_hibernate, has_on_hibernate
 from aidevos.observability.metrics import ACTIVATIONS, HIBERNATIONS
 
 log = logging.getLogger(__name__)
-HOOK_WITHIN = 10.0
 # The number of recently read objects that are remembered, to recognize repeated queries.
 READ_ONCE = 10_000
 # Methods that look at an object and don't use it: they keep no object in memory.
@@ -40,8 +39,9 @@ LOOKS = frozenset({READ, PENDING, HIBERNATE})
 # Seconds within which an object must become idle that should leave memory, and between two looks.
 IDLE_WITHIN = 1.0
 LOOK_EVERY = 0.005
-# Bytes that a sweep must have freed to return them to the system.
+# Bytes that sweeps must have freed to return them to the system, and the least time in seconds between two returns.
 GIVEN_BACK = 4 * 1024 * 1024
+GIVE_BACK_EVERY = 10.0
 # Objects per page in a scan of the outboxes.
 SCAN_PAGE = 100
 # Objects that one scan wakes.
@@ -77,6 +77,8 @@ class Lifecycle:
         self._claims = {name: Batcher(partial(self._claim, name)) for name in types}
         self._reads = {name: Batcher(partial(self._read, name)) for name in types}
         self._read_once: dict[tuple[str, str], bool] = {}
+        # The bytes that sweeps have freed since the last time that free memory was given back.
+        self._freed, self._given_back_at = 0, -math.inf
         # The last ID that an unfinished scan of a type has handled.
         self._scanned: dict[str, str] = {}
 
@@ -94,7 +96,7 @@ class Lifecycle:
                 activation.load_new(self._owner_ids.next(), self._environment.limits.records)
             else:
                 await self._load_document(activation, claim=claim)
-            await _call_on_activate(activation)
+            await call_on_activate(activation)
         except StoreError as error:
             self._abandon(activation, Failure("unavailable", f"the store failed: {error}"))
         except NewerSchema as newer:
@@ -122,7 +124,9 @@ class Lifecycle:
         await self._environment.slices.run(residents.rest_unused(now))
         if residents.pressed.is_set():
             await self._environment.slices.run(self._relieve(now))
-        if before - residents.memory >= GIVEN_BACK:
+        self._freed += max(0, before - residents.memory)
+        if self._freed >= GIVEN_BACK and now >= self._given_back_at + GIVE_BACK_EVERY:
+            self._freed, self._given_back_at = 0, now
             await asyncio.to_thread(heap.give_back)
 
     def _hibernate_idle(self, since: float) -> Iterator[None]:
@@ -144,8 +148,8 @@ class Lifecycle:
         self._catalogue.forget(activation)
         HIBERNATIONS.labels(activation.type.name).inc()
         activation.mailbox.close()
-        if type(activation.object).on_hibernate is not BaseDurableObject.on_hibernate:
-            self._environment.spawn(_call_on_hibernate(activation))
+        if has_on_hibernate(activation):
+            self._environment.spawn(call_on_hibernate(activation))
 
     def hibernate(self, activation: Activation, respond: Callable[[Reply], None], reply: Reply) -> None:
         """Let an object leave memory, and then send the reply. A failure is sent at once.
@@ -277,26 +281,6 @@ class Lifecycle:
     async def _read(self, type_name: str, ids: Sequence[str]) -> list[Document | None]:
         found = await self._environment.store.read(type_name, ids)
         return [found.get(id) for id in ids]
-
-
-async def _call_on_activate(activation: Activation) -> None:
-    if type(activation.object).on_activate is BaseDurableObject.on_activate:
-        return
-    with using_state(activation.object):
-        async with asyncio.timeout(HOOK_WITHIN):
-            await activation.object.on_activate()
-    activation.restore(activation.snapshot)
-
-
-async def _call_on_hibernate(activation: Activation) -> None:
-    """Run the hook of an object that has left memory. A call meanwhile creates a new activation."""
-    try:
-        activation.rouse()
-        with using_state(activation.object):
-            async with asyncio.timeout(HOOK_WITHIN):
-                await activation.object.on_hibernate()
-    except Exception:
-        log.exception("%s: on_hibernate failed", activation.object_id, extra=activation.log_fields)
 
 
 def _needs_claim(activation: Activation) -> bool:

@@ -119,7 +119,8 @@ class Residents:
         if now < self._next_look:
             return
         self._next_look = now + self._rest_after
-        self._to_look_at, self._awake = self._awake, {}
+        self._to_look_at.update(self._awake)
+        self._awake = {}
         while self._to_look_at:
             activation, _ = self._to_look_at.popitem()
             if activation.last_used <= now - self._rest_after and activation.may_rest:

@@ -73,13 +73,11 @@ class DurableObjectRouter:
             self._catalogue.enqueue(request, partition)
 
     def _bypasses_mailbox(self, request: Request) -> bool:
-        """Return True if the object waits for this call, or if it is a re-entrant query and a command runs."""
+        """Return True if the object waits for this call, or if it is a re-entrant query and a command runs or waits."""
         if subjects.join_object_id(request.type.name, request.id) in request.chain:
             return True
         activation = self._catalogue.get(request.type.name, request.id)
-        if not request.method.reentrant or activation is None or not activation.mailbox.runs_command:
-            return False
-        return not self._gate.applies_to(activation, request)
+        return request.method.reentrant and activation is not None and activation.mailbox.has_command
 
     def is_open(self, subject: str) -> bool:
         """Return True if a call on this subject needs no credential."""

@@ -27,7 +27,7 @@ READ_TIMEOUT = 10_000
 # A reply of at most this many bytes is decoded in one step, which takes a fraction of a millisecond.
 AT_ONCE = 64 * 1024
 # Reads of few documents that run at once. The driver has 100 connections, which commits need as well.
-READS = 64
+READS = 32
 # A document and its size in bytes: decoded, and as it was found, which in a large reply is still encoded.
 Decoded: TypeAlias = tuple[dict[str, Any], int]
 Found: TypeAlias = tuple[dict[str, Any] | bytes, int]

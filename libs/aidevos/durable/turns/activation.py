@@ -108,7 +108,7 @@ class Activation:
         Raises `NewerSchema`, and `internal` for an unreadable state.
         """
         self.owner = document.owner if document and document.owner else ""
-        # The last commit by another owner; empty once this one has committed.
+        # The last commit by another owner. Empty once this one has committed, whose own commits need no room.
         self._former_commit = document.commit if document else None
         self.turn = document.turn if document else 0
         self.version = document.version if document else 0

@@ -30,6 +30,7 @@ from aidevos.durable.turns.environment import Environment
 from aidevos.durable.turns.failures import ServiceRefused, log_unexpected, moved, moved_during_turn
 from aidevos.durable.turns.gate import Gate
 from aidevos.durable.turns.headers import Reply
+from aidevos.durable.turns.hooks import call_on_activate, has_on_activate
 from aidevos.durable.turns.outcome import answer_when_committed, complete, record_outcome, roll_back
 from aidevos.durable.turns.request import Request
 from aidevos.durable.turns.turn import Turn
@@ -90,9 +91,9 @@ class TurnRunner:
             return None
 
     def reenter(self, activation: Activation | None, request: Request) -> Running:
-        """Run a call to an object that runs a command, and may itself wait for that call.
+        """Run a re-entrant query beside a command of the object, on the last committed state.
 
-        Only a re-entrant query can run, on the last committed state. Raises `deadlock` for anything else, or `moved`.
+        The command may wait for the answer. Raises `moved`, and `deadlock` for a call that isn't re-entrant.
         """
         if not request.method.reentrant:
             raise _deadlock(request)
@@ -102,16 +103,20 @@ class TurnRunner:
         if not self._environment.owns(copy):
             raise moved()
         if activation is None or not activation.loaded or activation.founding:
-            return asyncio.get_running_loop().create_task(self._reenter_stored(copy, request))
+            return asyncio.get_running_loop().create_task(self._prepare_copy(copy, request))
         copy.load_committed(activation.committed, self._environment.limits.records)
         copy.history = activation.history
+        if has_on_activate(copy):
+            return asyncio.get_running_loop().create_task(self._prepare_copy(copy, request))
         return self._query_copy(copy, request)
 
-    async def _reenter_stored(self, copy: Activation, request: Request) -> None:
-        """Run a re-entrant query on the stored object, because memory doesn't show what is committed."""
+    async def _prepare_copy(self, copy: Activation, request: Request) -> None:
+        """Run a re-entrant query on a copy that runs its hook first, and is read if memory can't show it."""
         try:
-            documents = await self._environment.store.read(request.type.name, [request.id])
-            copy.load(documents.get(request.id), self._environment.limits.records, claimed=False)
+            if not copy.loaded:
+                documents = await self._environment.store.read(request.type.name, [request.id])
+                copy.load(documents.get(request.id), self._environment.limits.records, claimed=False)
+            await call_on_activate(copy)
             running = self._query_copy(copy, request)
         except StoreError as error:
             request.fail(Failure("unavailable", f"the store failed: {error}"))
@@ -124,9 +129,12 @@ class TurnRunner:
                 await running
 
     def _query_copy(self, copy: Activation, request: Request) -> Running:
-        if self._gate.applies_to(copy, request):
+        if not self._gate.applies_to(copy, request):
+            return self._run(copy, request)
+        if copy.object_id in request.chain:
             raise _deadlock(request)
-        return self._run(copy, request)
+        self._requeue(request)
+        return None
 
     def _admits(self, activation: Activation, request: Request) -> bool:
         try:

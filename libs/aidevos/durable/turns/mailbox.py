@@ -111,9 +111,9 @@ class Mailbox:
         return not (self._queue or self._queries or self._command)
 
     @property
-    def runs_command(self) -> bool:
-        """True while a command runs that waits for something now."""
-        return self._command is not None
+    def has_command(self) -> bool:
+        """True while a command runs that waits for something now, or waits for its turn."""
+        return self._command is not None or any(request.method.is_command for request in self._queue)
 
     def _watch(self, task: asyncio.Task[None], method: MethodSpec) -> None:
         if method.is_command:

@@ -15,6 +15,8 @@ from nats.errors import ConnectionClosedError, OutboundBufferLimitError
 
 from aidevos.contracts import envelope
 from aidevos.durable.client.connection import AT_ONCE, Connection, encode_message
+from aidevos.durable.hosting.replies import ReplySender
+from aidevos.durable.turns.headers import Reply
 from tests.bench.guard import wire
 from tests.support.kits import until
 
@@ -205,6 +207,46 @@ async def test_messages_posted_in_one_turn_of_the_loop_are_sent_a_few_at_a_time(
     assert [write.count(b"PUB") for write in writes] == [AT_ONCE, AT_ONCE]
     await until(lambda: len(writes) == 3)
     assert writes[2].count(b"PUB") == 1
+
+
+async def test_what_is_posted_to_a_transport_that_closes_waits_for_the_next_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As uvloop does, which closes a transport before nats-py knows of it."""
+    writes: list[bytes] = []
+    connection, transport = wire.connect(writes.append)
+    replies = ReplySender(connection)
+
+    def refuse(data: bytes) -> None:
+        raise RuntimeError("the handler is closed")
+
+    with monkeypatch.context() as closing:
+        closing.setattr(transport, "is_closing", lambda: True)
+        closing.setattr(transport, "write", refuse)
+        for _ in range(2 * AT_ONCE):
+            replies.send("_INBOX.a", Reply(b"1"))
+        await replies.flush()
+    replies.send("_INBOX.a", Reply(b"2"))
+
+    await until(lambda: b"".join(writes).count(b"PUB") == 2 * AT_ONCE + 1)
+
+
+async def test_an_answer_that_cannot_be_sent_keeps_no_other_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[bytes] = []
+    connection, _ = wire.connect(writes.append)
+    replies, errors = ReplySender(connection), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+
+    def fail_once(subject: bytes, payload: bytes) -> None:
+        monkeypatch.undo()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(connection, "post_payload", fail_once)
+    for number in range(3):
+        replies.send("_INBOX.a", Reply(b"%d" % number))
+
+    await until(lambda: b"".join(writes).count(b"PUB") == 2)
+    assert len(errors) == 1
 
 
 async def test_what_is_posted_over_a_lost_connection_is_kept_up_to_a_bound_and_never_over_a_closed_one() -> None:

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
 
-from aidevos import BaseDurableObject, Failure, authenticated, command, permission
+from aidevos import BaseDurableObject, Failure, authenticated, command, permission, query
 from aidevos.durable.base.clock import ManualClock
+from aidevos.durable.store.memory import MemoryStore
+from aidevos.durable.store.port import Claim, Document
 from aidevos.security.permissions import Principal
 from aidevos.testing import SERVICE, ObjectKit
 from tests.support.kits import begun, chosen, crash, failure
 from tests.support.objects import Tally
+
+
+class Words(msgspec.Struct):
+    text: str = "two words"
+
+
+class Librarian(BaseDurableObject[Words], type="librarian"):
+    gate: ClassVar[asyncio.Event]
+
+    async def on_activate(self) -> None:
+        self.words = self.state.text.split()
+
+    @query(allow=authenticated(), reentrant=True)
+    async def count_words(self) -> int:
+        return len(self.words)
+
+    @command(allow=authenticated())
+    async def wait(self) -> None:
+        Librarian.gate = asyncio.Event()
+        await Librarian.gate.wait()
+
 
 # The headers of a call that the object `a` waits for.
 WAITING = {"Call-Chain": "tally:a"}
@@ -74,6 +98,31 @@ async def test_a_reentrant_query_does_not_wait_for_a_command_of_another_caller(k
 
     assert changed == [1, 5]
     assert await kit.call("tally", "a", "committed") == 105
+
+
+async def test_a_reentrant_query_does_not_wait_for_a_command_that_wakes_its_object() -> None:
+    class SlowClaims(MemoryStore):
+        async def claim(self, type: str, claims: Sequence[Claim]) -> dict[str, Document]:
+            if "a" in [claim.id for claim in claims]:
+                await asyncio.sleep(0.05)
+            return await super().claim(type, claims)
+
+    async with ObjectKit(Tally, store=SlowClaims()) as kit, asyncio.timeout(2):
+        await kit.call("tally", "b", "add")
+        changed = await asyncio.gather(
+            kit.call("tally", "a", "call_other", id="b", method="add", by=100),
+            kit.call("tally", "b", "call_other", id="a", method="committed"),
+        )
+    assert changed == [2, 0]
+
+
+async def test_a_reentrant_query_has_what_on_activate_builds_also_beside_a_command() -> None:
+    async with ObjectKit(Librarian) as kit:
+        assert await kit.call("librarian", "a", "count_words") == 2
+        waiting = await begun(kit.call("librarian", "a", "wait"))
+        assert await kit.call("librarian", "a", "count_words") == 2
+        Librarian.gate.set()
+        await waiting
 
 
 async def test_a_call_to_a_type_that_is_unknown_at_first_may_be_repeated(
